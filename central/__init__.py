@@ -1,0 +1,1 @@
+"""A reference consumer of the events: receives, verifies and reports them."""

@@ -1,0 +1,1 @@
+"""The main job on rendered walk-pasts, for anyone to see."""

@@ -1,0 +1,1 @@
+"""Who to the server."""

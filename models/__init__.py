@@ -1,0 +1,1 @@
+"""The quantized models and their manifest, as package data."""
