@@ -1,0 +1,68 @@
+"""The road: where a frame goes in and an attendance comes out, each line a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge.config import QualityConfig
+from edge.recognition.decide import Decider
+from edge.recognition.detect import Detector
+from edge.recognition.embed import Embedder
+from edge.recognition.quality import assess, unfit
+from edge.recognition.track import Tracker
+from edge.records import Attendance, Frame, Image, Sighting, TrackEnd
+from edge.uplink.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What one frame brought about. Its attendances are already durable."""
+
+    faces: int
+    attendances: tuple[Attendance, ...]
+    ended: tuple[TrackEnd, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """Every stage between camera and outbox, in order."""
+
+    detector: Detector
+    tracker: Tracker
+    quality: QualityConfig
+    embedder: Embedder
+    decider: Decider
+    recorder: Recorder
+
+    def walk(self, frame: Frame) -> Passage:
+        """Take one frame along the whole road.
+
+        Raises:
+            BadImage: the frame is not a picture; nothing happened.
+            CannotRecord: an attendance could not be made durable; the daemon must stop.
+        """
+        faces = self.detector.detect(frame.image)
+        sightings, over = self.tracker.update(faces, frame.captured_mono_ms)
+        open_cases = [sighting for sighting in sightings if self.decider.wants(sighting)]
+        good = [sighting for sighting in open_cases if self._good_enough(frame.image, sighting)]
+        aligned = [(sighting, self.embedder.crops(frame.image, sighting.face)) for sighting in good]
+        probes = [(sighting, self.embedder.embed(crops)) for sighting, crops in aligned]
+        weighed = [self.decider.weigh(sighting, vector) for sighting, vector in probes]
+        attendances = tuple(attendance for attendance in weighed if attendance is not None)
+        for attendance in attendances:
+            self.recorder.attendance(attendance)
+        return Passage(faces=len(faces), attendances=attendances, ended=self._close(over))
+
+    def finish(self) -> tuple[TrackEnd, ...]:
+        """End every track, because no more frames will come."""
+        return self._close(self.tracker.end_all())
+
+    def _good_enough(self, image: Image, sighting: Sighting) -> bool:
+        reason = unfit(assess(image, sighting.face), self.quality)
+        if reason is not None:
+            self.decider.reject(sighting, reason)
+        return reason is None
+
+    def _close(self, tracks: Iterable[int]) -> tuple[TrackEnd, ...]:
+        return tuple(self.decider.end(track) for track in tracks)

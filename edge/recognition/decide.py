@@ -1,0 +1,116 @@
+"""When evidence is enough: a track's frames, fused, become an attendance or a reason why not.
+
+A name is never written from one frame. The latest good frames of a track are fused into
+one probe; it must pass the threshold that the gallery's size asks for, lead the runner-up
+by a margin, and no single frame of the track may speak for anybody else: evidence that
+disagrees is resolved toward nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from edge.config import DecideConfig
+from edge.recognition.gallery import Gallery
+from edge.recognition.match import best_match, fuse
+from edge.records import Attendance, Match, NoAttendance, Sighting, TrackEnd, Vector
+
+
+@dataclass(slots=True)
+class _Evidence:
+    """What one track has shown so far."""
+
+    vectors: deque[Vector]
+    frames: int = 0
+    good_frames: int = 0
+    unfit: Counter[NoAttendance] = field(default_factory=Counter)
+    named: set[str] = field(default_factory=set)
+    """Everybody for whom a single frame would have passed."""
+    outcome: NoAttendance | None = NoAttendance.TOO_SHORT
+    """None once the track has become an attendance."""
+    settled: bool = False
+    best_similarity: float = -1.0
+
+
+class Decider:
+    """Weighs the evidence of every track against one gallery."""
+
+    def __init__(self, config: DecideConfig, gallery: Gallery, threshold: float) -> None:
+        self._config = config
+        self._gallery = gallery
+        self._threshold = threshold
+        self._tracks: dict[int, _Evidence] = {}
+        self._last_attendance_mono_ms: dict[str, int] = {}
+
+    def wants(self, sighting: Sighting) -> bool:
+        """Count a sighting; whether its face could still change anything."""
+        evidence = self._evidence(sighting.track)
+        evidence.frames += 1
+        return not evidence.settled and evidence.good_frames < self._config.max_good_frames
+
+    def reject(self, sighting: Sighting, reason: NoAttendance) -> None:
+        """Note that this face was not good enough to be embedded."""
+        self._evidence(sighting.track).unfit[reason] += 1
+
+    def weigh(self, sighting: Sighting, vector: Vector) -> Attendance | None:
+        """Add a good frame to its track; an attendance if the evidence is now enough."""
+        evidence = self._evidence(sighting.track)
+        evidence.good_frames += 1
+        evidence.vectors.append(vector)
+        alone = best_match(vector, self._gallery)
+        if alone is not None and alone.similarity >= self._threshold:
+            evidence.named.add(alone.person)
+        if evidence.good_frames < self._config.min_good_frames:
+            return None
+        fused = best_match(fuse(evidence.vectors), self._gallery)
+        evidence.outcome = self._judge(fused, evidence, sighting.seen_mono_ms)
+        evidence.settled = evidence.outcome in (None, NoAttendance.COOLDOWN) or len(evidence.named) > 1
+        if fused is None or evidence.outcome is not None:
+            return None
+        self._last_attendance_mono_ms[fused.person] = sighting.seen_mono_ms
+        return Attendance(
+            track=sighting.track,
+            person=fused.person,
+            frames=len(evidence.vectors),
+            similarity=fused.similarity,
+            margin=fused.margin,
+            seen_mono_ms=sighting.seen_mono_ms,
+        )
+
+    def end(self, track: int) -> TrackEnd:
+        """What became of a track; forgets it."""
+        evidence = self._tracks.pop(track, None) or self._fresh()
+        outcome = evidence.outcome
+        if outcome is NoAttendance.TOO_SHORT and evidence.good_frames == 0 and evidence.unfit:
+            outcome = evidence.unfit.most_common(1)[0][0]
+        return TrackEnd(
+            track=track,
+            frames=evidence.frames,
+            good_frames=evidence.good_frames,
+            outcome=outcome,
+            best_similarity=evidence.best_similarity,
+        )
+
+    def _judge(self, fused: Match | None, evidence: _Evidence, now_mono_ms: int) -> NoAttendance | None:
+        if fused is None:
+            return NoAttendance.NO_MATCH
+        evidence.best_similarity = max(evidence.best_similarity, fused.similarity)
+        if evidence.named - {fused.person}:
+            return NoAttendance.AMBIGUOUS
+        if fused.similarity < self._threshold:
+            return NoAttendance.NO_MATCH
+        if fused.margin < self._config.min_margin:
+            return NoAttendance.AMBIGUOUS
+        last_mono_ms = self._last_attendance_mono_ms.get(fused.person)
+        if last_mono_ms is not None and now_mono_ms - last_mono_ms < self._config.cooldown_s * 1000:
+            return NoAttendance.COOLDOWN
+        return None
+
+    def _evidence(self, track: int) -> _Evidence:
+        if track not in self._tracks:
+            self._tracks[track] = self._fresh()
+        return self._tracks[track]
+
+    def _fresh(self) -> _Evidence:
+        return _Evidence(vectors=deque(maxlen=self._config.fused_frames))

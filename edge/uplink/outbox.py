@@ -1,0 +1,246 @@
+"""Where an event is safe: committed here before anything else happens to it.
+
+One SQLite file in WAL mode with `synchronous=FULL`, so that a commit has reached the
+disk when `append` returns. The event takes its sequence number in the transaction that
+stores it. The one-row table `head` moves in that same transaction and is never derived
+from the event rows, because delivery empties those.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_bytes
+from types import TracebackType
+from typing import Self
+
+from edge.errors import CannotRecord
+from edge.records import ChainPosition, SignedToken
+from edge.trust.tokens import MAX_EVENT_BYTES
+
+SCHEMA_VERSION = 1
+
+_APPLICATION_ID = 0x48414449
+"""ASCII "HADI" in the file's header, so that a file of another program is not taken for an outbox."""
+
+_SCHEMA = (
+    """CREATE TABLE head (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        chain TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        hash TEXT,
+        acked_seq INTEGER NOT NULL,
+        acked_hash TEXT
+    ) STRICT""",
+    """CREATE TABLE event (
+        seq INTEGER PRIMARY KEY,
+        hash TEXT NOT NULL,
+        token TEXT NOT NULL,
+        made_real_ms INTEGER NOT NULL,
+        acked_real_ms INTEGER
+    ) STRICT""",
+    "CREATE INDEX event_waiting ON event (seq) WHERE acked_real_ms IS NULL",
+    """CREATE TABLE run (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        boot TEXT NOT NULL,
+        clean INTEGER NOT NULL
+    ) STRICT""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of this board's chain, and how much of it has been delivered."""
+
+    chain: str
+    seq: int
+    """0 before the first event."""
+    hash: str | None
+    acked_seq: int
+    """Everything up to here was acknowledged."""
+    acked_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it was signed; what is sent, and sent again, is exactly this text."""
+
+    seq: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRun:
+    """How the daemon's last run on this outbox ended."""
+
+    boot: str
+    clean: bool
+
+
+class Outbox:
+    """The durable queue between recognition and the broker. Safe to use from several threads.
+
+    Raises:
+        CannotRecord: the file cannot be opened or written; the message says which and why.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with self._durably("opened"):
+            self._database = _connect(path)
+            self._prepare()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything in it is already durable."""
+        with self._lock:
+            self._database.close()
+
+    def append(self, sign: Callable[[ChainPosition], SignedToken], made_real_ms: int) -> StoredEvent:
+        """Give the next place in the chain to `sign` and store what it returns, in one transaction."""
+        with self._transaction("written") as run:
+            chain, seq, prev = run("SELECT chain, seq, hash FROM head").fetchone()
+            (lowest,) = run("SELECT min(seq) FROM event").fetchone()
+            low = seq + 1 if lowest is None else lowest
+            signed = sign(ChainPosition(chain=chain, seq=seq + 1, prev=prev, low=low))
+            if len(signed.compact) > MAX_EVENT_BYTES:
+                raise CannotRecord(
+                    f"event {seq + 1} of chain {chain} has {len(signed.compact)} bytes; at most {MAX_EVENT_BYTES}"
+                )
+            run(
+                "INSERT INTO event (seq, hash, token, made_real_ms) VALUES (?, ?, ?, ?)",
+                (seq + 1, signed.hash, signed.compact, made_real_ms),
+            )
+            run("UPDATE head SET seq = ?, hash = ?", (seq + 1, signed.hash))
+        return StoredEvent(seq=seq + 1, token=signed.compact)
+
+    def waiting(self, after_seq: int, limit: int) -> tuple[StoredEvent, ...]:
+        """The oldest unacknowledged events beyond `after_seq`, in order."""
+        with self._lock, self._durably("read"):
+            rows = self._database.execute(
+                "SELECT seq, token FROM event WHERE acked_real_ms IS NULL AND seq > ? ORDER BY seq LIMIT ?",
+                (after_seq, limit),
+            ).fetchall()
+        return tuple(StoredEvent(seq=seq, token=token) for seq, token in rows)
+
+    def waiting_count(self) -> int:
+        """How many events are not yet acknowledged."""
+        with self._lock, self._durably("read"):
+            (count,) = self._database.execute(
+                "SELECT count(*) FROM event WHERE acked_real_ms IS NULL"
+            ).fetchone()
+        return int(count)
+
+    def acknowledge(self, seqs: Iterable[int], at_real_ms: int) -> None:
+        """Note that these were delivered; they move to the archive, out of the queue."""
+        with self._transaction("written") as run:
+            for seq in seqs:
+                run(
+                    "UPDATE event SET acked_real_ms = ? WHERE seq = ? AND acked_real_ms IS NULL",
+                    (at_real_ms, seq),
+                )
+            run(
+                "UPDATE head SET acked_seq = coalesce("
+                "(SELECT min(seq) - 1 FROM event WHERE acked_real_ms IS NULL), seq)"
+            )
+            run(
+                "UPDATE head SET acked_hash = coalesce("
+                "(SELECT hash FROM event WHERE event.seq = head.acked_seq), acked_hash)"
+            )
+
+    def prune_archive(self, acked_before_real_ms: int) -> int:
+        """Delete events acknowledged before then; returns how many. Never touches a waiting one."""
+        with self._transaction("written") as run:
+            return run(
+                "DELETE FROM event WHERE acked_real_ms < ? AND seq <= (SELECT acked_seq FROM head)",
+                (acked_before_real_ms,),
+            ).rowcount
+
+    def head(self) -> Head:
+        """The end of the chain as it stands on disk."""
+        with self._lock, self._durably("read"):
+            row = self._database.execute(
+                "SELECT chain, seq, hash, acked_seq, acked_hash FROM head"
+            ).fetchone()
+        return Head(*row)
+
+    def previous_run(self) -> PreviousRun | None:
+        """How the last run ended; None on the first."""
+        with self._lock, self._durably("read"):
+            row = self._database.execute("SELECT boot, clean FROM run").fetchone()
+        return None if row is None else PreviousRun(boot=row[0], clean=bool(row[1]))
+
+    def mark_run(self, boot: str, *, clean: bool) -> None:
+        """Remember this run, for the `start` event of the next."""
+        with self._transaction("written") as run:
+            run("INSERT OR REPLACE INTO run (one, boot, clean) VALUES (1, ?, ?)", (boot, clean))
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        (version,) = run("PRAGMA user_version").fetchone()
+        (application,) = run("PRAGMA application_id").fetchone()
+        if version == 0 and run("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+            self._create()
+        elif application != _APPLICATION_ID or version > SCHEMA_VERSION:
+            self._database.close()
+            raise CannotRecord(
+                f"{self._path}: not an outbox that this version can use (schema {version}, "
+                f"known up to {SCHEMA_VERSION}); install the version that wrote it, or move the file aside"
+            )
+
+    def _create(self) -> None:
+        """A new database is the birth of a chain (16 random bytes)."""
+        chain = urlsafe_b64encode(token_bytes(16)).rstrip(b"=").decode()
+        run = self._database.execute
+        run("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            run(statement)
+        run("INSERT INTO head (one, chain, seq, acked_seq) VALUES (1, ?, 0, 0)", (chain,))
+        run(f"PRAGMA application_id = {_APPLICATION_ID}")
+        run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        run("COMMIT")
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """All of it durable, or none of it."""
+        with self._lock, self._durably(doing):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database.execute
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _durably(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise CannotRecord(
+                f"{self._path}: the outbox cannot be {doing}: {error}; check the disk (df, dmesg) and that the "
+                "file belongs to the daemon's user. Nothing that was committed is lost"
+            ) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    # isolation_level=None: transactions are written out, so that none is opened behind our back.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
