@@ -1,0 +1,508 @@
+"""What the model files are and how to feed them: `models/manifest.toml` as values.
+
+The manifest is read strictly: an unknown key, a wrong type or a number out of bounds stops
+the program with file, key, value and what would be allowed, because a wrong normalisation
+or alignment point costs accuracy without ever raising an error.
+
+An *embedder* is one or several models whose vectors are joined. Its id names everything
+that shapes a vector; galleries carry it, so that vectors of two embedders never meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn, TypeVar
+
+from edge.errors import ModelError
+
+SCHEMA = 1
+
+VECTOR_CODE = 1
+"""Part of every embedder id. To be raised when a change of the code in `detect`, `align` or
+`embed` makes other vectors from the same pictures, so that old galleries are refused."""
+
+MAX_SIDE_PX = 4096
+"""No model of this size class takes a larger side."""
+
+MAX_DIMENSIONS = 4096
+
+Dtype = Literal["float32", "int8"]
+ColourOrder = Literal["RGB", "BGR"]
+Template = tuple[tuple[float, float], ...]
+"""Five points x, y in pixels of the crop, in the order of `edge.records.Points`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How bytes 0..255 become the numbers that a network was trained on.
+
+    `none`: the network takes 0..255 as they are (or scales inside its graph).
+    `fixed`: (x - mean) / divisor.
+    `per-image`: (x - mean of the crop) / max(its standard deviation, 1 / sqrt(number of
+    values)), which FaceNet's authors call prewhitening.
+    """
+
+    kind: Literal["none", "fixed", "per-image"]
+    mean: float = 0.0
+    divisor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where a face's five points go in the crop that an embedding network takes."""
+
+    name: str
+    points: Template
+    crop_px: int
+    """Side of the square crop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model came from: one file inside one release on the package index."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures of a model or embedder and the commands that print them; None where not measured."""
+
+    command: str
+    cosine_mean: float | None = None
+    cosine_min: float | None = None
+    deviation_max: float | None = None
+    accuracy: float | None = None
+    accuracy_stderr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model file: a detector, or what every model file has."""
+
+    key: str
+    kind: Literal["embedder", "detector"]
+    file: str
+    """Name inside the manifest's folder."""
+    sha256: str
+    input_shape: tuple[int, int, int, int]
+    """Batch (always 1), height, width, channels (always 3)."""
+    dtype: Dtype
+    """Of the input and the output tensor."""
+    colour_order: ColourOrder
+    normalisation: Normalisation
+    output: str
+    licence: str
+    trained_on: str
+    source: Source
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class VectorModelSpec(ModelSpec):
+    """A model file that turns an aligned crop into a vector."""
+
+    alignment: Alignment
+    dimensions: int
+    fusion_weight: float
+    """Before it is divided by the sum of an embedder's weights."""
+
+    def shaping(self) -> dict[str, Any]:
+        """What shapes this model's part of a vector, its weight excepted."""
+        return {
+            "sha256": self.sha256,
+            "dimensions": self.dimensions,
+            "alignment": [list(point) for point in self.alignment.points],
+            "crop_px": self.alignment.crop_px,
+            "colour_order": self.colour_order,
+            "normalisation": [
+                self.normalisation.kind,
+                self.normalisation.mean,
+                self.normalisation.divisor,
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The similarity that lets at most `fpir_target` of strangers pass, by number enrolled."""
+
+    fpir_target: float
+    enrolled: tuple[int, ...]
+    """Rising strictly."""
+    similarity: tuple[float, ...]
+    """Never falling: more people enrolled means more chances for a stranger."""
+    measured_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderSpec:
+    """One or several embedding models, the detector whose keypoints align for them, thresholds."""
+
+    name: str
+    models: tuple[VectorModelSpec, ...]
+    detector: ModelSpec
+    thresholds: Thresholds
+    measured: Measured | None
+
+    @property
+    def dimensions(self) -> int:
+        return sum(model.dimensions for model in self.models)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of each model's similarity in that of the whole; they sum to 1."""
+        total = sum(model.fusion_weight for model in self.models)
+        return tuple(model.fusion_weight / total for model in self.models)
+
+    @property
+    def id(self) -> str:
+        """SHA-256 in hex of canonical JSON (keys sorted, no spaces) over all that shapes a vector."""
+        shaping = {
+            "code": VECTOR_CODE,
+            "detector": self.detector.sha256,
+            "models": [
+                model.shaping() | {"weight": weight}
+                for model, weight in zip(self.models, self.weights, strict=True)
+            ],
+        }
+        canonical = json.dumps(shaping, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def threshold(self, enrolled: int) -> float:
+        """The similarity from which a match may count, with so many people enrolled.
+
+        Linear in log10(enrolled) between the measured sizes, because the best of n strangers'
+        similarities grows about with log n; the smallest size's value below it; above the
+        largest the last slope goes on, which never lowers the threshold.
+        """
+        sizes, values = self.thresholds.enrolled, self.thresholds.similarity
+        if len(sizes) == 1 or enrolled <= sizes[0]:
+            return values[0]
+        right = next((i for i in range(1, len(sizes)) if enrolled <= sizes[i]), len(sizes) - 1)
+        lower, upper = math.log10(sizes[right - 1]), math.log10(sizes[right])
+        share = (math.log10(enrolled) - lower) / (upper - lower)
+        return values[right - 1] + share * (values[right] - values[right - 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All models and embedders of one folder."""
+
+    folder: Path
+    models: Mapping[str, ModelSpec]
+    embedders: Mapping[str, EmbedderSpec]
+    default_embedder: str
+
+    def model(self, key: str) -> ModelSpec:
+        """Raises ModelError for an unknown key, and lists those that exist."""
+        return _pick(self.models, key, "model", self.folder)
+
+    def embedder(self, name: str | None = None) -> EmbedderSpec:
+        """The named embedder, or the default one. Raises ModelError for an unknown name."""
+        return _pick(self.embedders, name or self.default_embedder, "embedder", self.folder)
+
+
+def load_manifest(folder: Path | None = None) -> Manifest:
+    """Read `manifest.toml` of a folder, or of the installed package where None is given.
+
+    Raises ModelError if it is missing or does not say exactly what is expected.
+    """
+    folder = folder or _installed_folder()
+    file = folder / "manifest.toml"
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(
+            f"{file}: cannot be read ({error.strerror}); reinstall, or name the folder that "
+            "holds manifest.toml and the model files"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{file}: not TOML: {error}; reinstall, or run `make models`") from error
+    return _manifest(folder, _Table(file, "", document))
+
+
+_Named = TypeVar("_Named", ModelSpec, EmbedderSpec)
+
+
+def _installed_folder() -> Path:
+    with resources.as_file(resources.files("hadir_models")) as folder:
+        return folder
+
+
+def _pick(values: Mapping[str, _Named], name: str, what: str, folder: Path) -> _Named:
+    if name not in values:
+        known = ", ".join(sorted(values))
+        raise ModelError(f'{folder / "manifest.toml"}: no {what} "{name}"; there are: {known}')
+    return values[name]
+
+
+class _Table:
+    """A TOML table of which every key must be taken, each with what is allowed for it."""
+
+    def __init__(self, file: Path, path: str, values: Mapping[str, Any]) -> None:
+        self.file = file
+        self.path = path
+        self._left = dict(values)
+        self._known: list[str] = []
+
+    def refuse(self, key: str, value: object, allowed: str) -> NoReturn:
+        where = f"{self.path}.{key}" if self.path else key
+        raise ModelError(f"{self.file}: {where} = {value!r}; allowed: {allowed}")
+
+    def take(self, key: str, allowed: str, fits: Callable[[Any], bool]) -> Any:
+        """The value of a key that must be there."""
+        self._known.append(key)
+        if key not in self._left:
+            where = f"{self.path}.{key}" if self.path else key
+            raise ModelError(f"{self.file}: {where} is missing; allowed: {allowed}")
+        value = self._left.pop(key)
+        if not fits(value):
+            self.refuse(key, value, allowed)
+        return value
+
+    def has(self, key: str) -> bool:
+        self._known.append(key)
+        return key in self._left
+
+    def text(self, key: str) -> str:
+        return str(
+            self.take(key, "a text that is not empty", lambda v: isinstance(v, str) and v.strip() != "")
+        )
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> Any:
+        return self.take(key, " or ".join(f'"{choice}"' for choice in choices), lambda v: v in choices)
+
+    def sha256(self, key: str) -> str:
+        return str(
+            self.take(
+                key,
+                "64 lower-case hexadecimal digits",
+                lambda v: isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) is not None,
+            )
+        )
+
+    def number(self, key: str, least: float, most: float) -> float:
+        return float(self.take(key, f"a number from {least:g} to {most:g}", _number_within(least, most)))
+
+    def integer(self, key: str, least: int, most: int) -> int:
+        return int(
+            self.take(
+                key,
+                f"a whole number from {least} to {most}",
+                lambda v: isinstance(v, int) and _number_within(least, most)(v),
+            )
+        )
+
+    def figure(self, key: str, least: float, most: float) -> float | None:
+        return self.number(key, least, most) if self.has(key) else None
+
+    def table(self, key: str) -> _Table:
+        values = self.take(key, "a table", lambda v: isinstance(v, dict))
+        return _Table(self.file, f"{self.path}.{key}" if self.path else key, values)
+
+    def tables(self, key: str) -> dict[str, _Table]:
+        """The tables in a table of tables, by name."""
+        parent = self.table(key)
+        if not parent._left:
+            self.refuse(key, {}, "at least one table")
+        return {name: parent.table(name) for name in list(parent._left)}
+
+    def done(self) -> None:
+        """Refuse what nobody took."""
+        for key, value in self._left.items():
+            self.refuse(key, value, f"no such key here; known: {', '.join(sorted(set(self._known)))}")
+
+
+def _number_within(least: float, most: float) -> Callable[[Any], bool]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+    return fits
+
+
+def _manifest(folder: Path, table: _Table) -> Manifest:
+    table.take("schema", f"{SCHEMA} (this program reads no other)", lambda v: v is not True and v == SCHEMA)
+    default = table.text("default_embedder")
+    models = {key: _model(key, entry) for key, entry in table.tables("models").items()}
+    embedders = {name: _embedder(name, entry, models) for name, entry in table.tables("embedders").items()}
+    if default not in embedders:
+        table.refuse("default_embedder", default, "one of " + ", ".join(sorted(embedders)))
+    table.done()
+    return Manifest(folder, MappingProxyType(models), MappingProxyType(embedders), default)
+
+
+def _model(key: str, table: _Table) -> ModelSpec:
+    common: dict[str, Any] = {
+        "key": key,
+        "kind": table.choice("kind", ("embedder", "detector")),
+        "file": table.take("file", "a file name ending in .tflite, without folders", _is_file_name),
+        "sha256": table.sha256("sha256"),
+        "input_shape": tuple(table.take("input_shape", _INPUT_SHAPES, _is_input_shape)),
+        "dtype": table.choice("dtype", ("float32", "int8")),
+        "colour_order": table.choice("colour_order", ("RGB", "BGR")),
+        "normalisation": _normalisation(table.table("normalisation")),
+        "output": table.text("output"),
+        "licence": table.text("licence"),
+        "trained_on": table.text("trained_on"),
+        "source": _source(table.table("source"), table),
+        "measured": _measured(table.table("measured")),
+    }
+    if common["kind"] == "detector":
+        spec = ModelSpec(**common)
+    else:
+        spec = VectorModelSpec(
+            **common,
+            alignment=_alignment(table, common["input_shape"]),
+            dimensions=table.integer("dimensions", 1, MAX_DIMENSIONS),
+            fusion_weight=table.number("fusion_weight", 0.001, 1),
+        )
+    table.done()
+    return spec
+
+
+_INPUT_SHAPES = f"[1, height, width, 3], height and width 1 to {MAX_SIDE_PX}"
+
+
+def _is_input_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4  # noqa: PLR2004  batch, height, width, channels
+        and all(isinstance(side, int) and not isinstance(side, bool) for side in value)
+        and (value[0], value[3]) == (1, 3)
+        and all(1 <= side <= MAX_SIDE_PX for side in value[1:3])
+    )
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tflite", value) is not None
+
+
+def _normalisation(table: _Table) -> Normalisation:
+    kind = table.choice("kind", ("none", "fixed", "per-image"))
+    if kind == "fixed":
+        normalisation = Normalisation(kind, table.number("mean", 0, 255), table.number("divisor", 0.001, 255))
+    else:
+        normalisation = Normalisation(kind)
+    table.done()
+    return normalisation
+
+
+def _alignment(table: _Table, input_shape: tuple[int, ...]) -> Alignment:
+    crop_px = int(
+        table.take(
+            "crop_px",
+            f"the height and width of input_shape = {list(input_shape)}",
+            lambda v: isinstance(v, int) and input_shape[1:3] == (v, v),
+        )
+    )
+    entry = table.table("alignment")
+    points = entry.take(
+        "points",
+        f"five [x, y] from 0 to {crop_px}: right eye, left eye, nose, right and left mouth corner",
+        lambda v: _are_points(v, crop_px),
+    )
+    alignment = Alignment(entry.text("name"), tuple((float(x), float(y)) for x, y in points), crop_px)
+    entry.done()
+    return alignment
+
+
+def _are_points(value: Any, crop_px: int) -> bool:
+    fits = _number_within(0, crop_px)
+    return (
+        isinstance(value, list)
+        and len(value) == 5  # noqa: PLR2004  as many as edge.records.Points has
+        and all(isinstance(p, list) and len(p) == 2 and all(fits(v) for v in p) for p in value)  # noqa: PLR2004
+    )
+
+
+def _source(table: _Table, parent: _Table) -> Source:
+    source = Source(
+        table.text("package"), table.text("version"), table.text("file"), parent.sha256("source_sha256")
+    )
+    table.done()
+    return source
+
+
+def _measured(table: _Table) -> Measured:
+    measured = Measured(
+        command=table.text("command"),
+        cosine_mean=table.figure("cosine_mean", -1, 1),
+        cosine_min=table.figure("cosine_min", -1, 1),
+        deviation_max=table.figure("deviation_max", 0, 1),
+        accuracy=table.figure("accuracy", 0, 1),
+        accuracy_stderr=table.figure("accuracy_stderr", 0, 1),
+    )
+    table.done()
+    return measured
+
+
+def _embedder(name: str, table: _Table, models: Mapping[str, ModelSpec]) -> EmbedderSpec:
+    embedding = {key: model for key, model in models.items() if isinstance(model, VectorModelSpec)}
+    chosen = table.take(
+        "models",
+        "a list, each once, of: " + ", ".join(embedding),
+        lambda v: (
+            isinstance(v, list)
+            and len(v) > 0
+            and all(isinstance(key, str) for key in v)
+            and len(set(v)) == len(v)
+            and set(v) <= set(embedding)
+        ),
+    )
+    detector = table.choice("detector", tuple(key for key in models if key not in embedding))
+    spec = EmbedderSpec(
+        name=name,
+        models=tuple(embedding[key] for key in chosen),
+        detector=models[detector],
+        thresholds=_thresholds(table.table("thresholds")),
+        measured=_measured(table.table("measured")) if table.has("measured") else None,
+    )
+    table.done()
+    return spec
+
+
+def _thresholds(table: _Table) -> Thresholds:
+    whole = _number_within(1, 10_000_000)
+    enrolled = table.take(
+        "enrolled",
+        "a list of whole numbers, at least 1, rising",
+        lambda v: (
+            isinstance(v, list)
+            and len(v) > 0
+            and all(isinstance(size, int) and whole(size) for size in v)
+            and all(a < b for a, b in pairwise(v))
+        ),
+    )
+    cosine = _number_within(-1, 1)
+    similarity = table.take(
+        "similarity",
+        f"{len(enrolled)} numbers from -1 to 1, one for each of `enrolled`, none lower than the one before",
+        lambda v: (
+            isinstance(v, list)
+            and len(v) == len(enrolled)
+            and all(cosine(value) for value in v)
+            and all(a <= b for a, b in pairwise(v))
+        ),
+    )
+    thresholds = Thresholds(
+        fpir_target=table.number("fpir_target", 0, 1),
+        enrolled=tuple(enrolled),
+        similarity=tuple(float(value) for value in similarity),
+        measured_by=table.text("measured_by"),
+    )
+    table.done()
+    return thresholds
