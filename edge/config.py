@@ -278,7 +278,7 @@ class _Setting:
             return (
                 str(self.rule).replace("a number", "a whole number") if self.kind is int else str(self.rule)
             )
-        return {bool: "true or false", Path: "a path", tuple: "a list of strings"}[self.kind]
+        return {bool: "true or false", Path: "a path", tuple: "a list of paths or URLs"}[self.kind]
 
     def parse(self, value: Any, where: str, folder: Path) -> Any:
         """The value as the dataclass wants it; ConfigError where it is not allowed."""
@@ -288,13 +288,17 @@ class _Setting:
             raise ConfigError(f"{where} = {value!r}: must be {self.allowed}")
         if self.kind is Path:
             return folder / value
+        if self.kind is tuple:
+            return tuple(item if "://" in item else str(folder / item) for item in value)
         return self.kind(value)
 
     def _admits(self, value: Any) -> bool:
         if self.kind is Path:
             return isinstance(value, str) and value != "" and "\0" not in value
         if self.kind is tuple:
-            return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+            return isinstance(value, list) and all(
+                isinstance(item, str) and item and "\0" not in item for item in value
+            )
         plain = str if issubclass(self.kind, Enum) else self.kind
         return type(value) is plain and (self.rule is None or self.rule.admits(value))
 

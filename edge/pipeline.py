@@ -9,7 +9,7 @@ from edge.config import QualityConfig
 from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
 from edge.recognition.embed import Embedder
-from edge.recognition.quality import assess, unfit
+from edge.recognition.quality import examine
 from edge.recognition.track import Tracker
 from edge.records import Attendance, Frame, Image, Sighting, TrackEnd
 from edge.uplink.recorder import Recorder
@@ -59,7 +59,7 @@ class Road:
         return self._close(self.tracker.end_all())
 
     def _good_enough(self, image: Image, sighting: Sighting) -> bool:
-        reason = unfit(assess(image, sighting.face), self.quality)
+        reason = examine(image, sighting.face, self.quality)
         if reason is not None:
             self.decider.reject(sighting, reason)
         return reason is None

@@ -83,9 +83,7 @@ def encode_gallery(gallery: Gallery, key: SigningKey, *, issuer: str, audience: 
     return _MAGIC + _LENGTH.pack(len(head)) + head + plaintext
 
 
-def read_gallery(
-    path: Path, keys: Mapping[str, VerificationKey], *, audience: str, embedder: str
-) -> Gallery:
+def read_gallery(path: Path, keys: Mapping[str, VerificationKey], *, audience: str, embedder: str) -> Gallery:
     """Read, verify and unpack a gallery.
 
     Raises:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edge.config import QualityConfig
+from edge.errors import BadImage
 from edge.recognition.align import ARCFACE_POINTS, crop
 from edge.records import Face, Image, NoAttendance, Points, Quality
 
@@ -20,6 +21,8 @@ def assess(image: Image, face: Face) -> Quality:
 
     Sharpness is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), taken on the
     aligned crop so that it does not depend on the size of the picture around the face.
+
+    Raises BadImage where the keypoints show no face.
     """
     grey = cv2.cvtColor(crop(image, face.keypoints, ARCFACE_POINTS, CROP_PX), cv2.COLOR_BGR2GRAY)
     yaw, roll_deg = pose(face.keypoints)
@@ -48,8 +51,16 @@ def pose(keypoints: Points) -> tuple[float, float]:
     return max(-1.0, min(1.0, offset / (distance / 2))), roll_deg
 
 
+def examine(image: Image, face: Face, limits: QualityConfig) -> NoAttendance | None:
+    """Why this face of a picture must not be embedded; None where it may."""
+    try:
+        return unfit(assess(image, face), limits)
+    except BadImage:  # keypoints such as no face has that looks this way
+        return NoAttendance.TURNED_AWAY
+
+
 def unfit(quality: Quality, limits: QualityConfig) -> NoAttendance | None:
-    """Why this face must not be embedded; None where it may."""
+    """Which limit a face's quality does not keep, the cheapest to mend first; None where all are kept."""
     if quality.face_px < limits.min_face_px:
         return NoAttendance.TOO_SMALL
     if abs(quality.yaw) > limits.max_yaw or abs(quality.roll_deg) > limits.max_roll_deg:

@@ -48,9 +48,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._last_number = 0
 
-    def update(
-        self, faces: Sequence[Face], now_mono_ms: int
-    ) -> tuple[tuple[Sighting, ...], tuple[int, ...]]:
+    def update(self, faces: Sequence[Face], now_mono_ms: int) -> tuple[tuple[Sighting, ...], tuple[int, ...]]:
         """The sightings of this frame, and the numbers of the tracks that are over."""
         ended = self._end_lost(now_mono_ms)
         pairs = sorted(

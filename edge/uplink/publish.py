@@ -96,8 +96,7 @@ class Publisher:
         self._stop_at_s: float | None = None
         self._conn = 0
         self._next_prune_s = 0.0
-        self.progress = 0
-        """Rises whenever the loop turns; the watchdog looks at it."""
+        self._turned: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
         """There is something new in the outbox."""
@@ -108,8 +107,9 @@ class Publisher:
         self._stop_at_s = self._monotonic_s() + self._events.drain_s
         self.wake()
 
-    def run(self) -> None:
-        """Connect, drain, and begin again until stopped."""
+    def run(self, turned: Callable[[], None]) -> None:
+        """Connect, drain, and begin again until stopped; `turned` is called while all is well."""
+        self._turned = turned
         backoff_s = self._broker.retry_min_s
         while not self._finished():
             self._conn += 1
@@ -136,7 +136,7 @@ class Publisher:
             self._next(min(1.0, pause_s))
 
     def _next(self, timeout_s: float) -> Message | None:
-        self.progress += 1
+        self._turned()
         try:
             return self._inbox.get(timeout=timeout_s)
         except Empty:

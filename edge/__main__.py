@@ -1,0 +1,49 @@
+"""The command `hadir-edge`: parses and prints; what it does is a function of another module."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge import __version__
+from edge.config import load_config
+from edge.errors import HadirError
+
+DEFAULT_CONFIG = Path("/etc/hadir/edge.toml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code that `edge.errors` documents."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        options.act(options)
+    except HadirError as error:
+        print(f"hadir-edge: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from edge.service import Service  # noqa: PLC0415 - --help and --version need no models
+
+    Service(load_config(options.config)).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hadir-edge", description="Face attendance at one door.")
+    parser.add_argument("--version", action="version", version=f"hadir-edge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="watch the door until stopped")
+    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
+    run.set_defaults(act=_run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Puts the rooms together as a configuration asks: the daemon, enrolment and evaluation use the same parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from edge import __version__
+from edge.board.clock import Clock
+from edge.config import Config, RecognitionConfig
+from edge.errors import ConfigError
+from edge.pipeline import Road
+from edge.recognition.decide import Decider
+from edge.recognition.detect import Detector
+from edge.recognition.embed import Embedder
+from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
+from edge.recognition.manifest import EmbedderSpec, load_manifest
+from edge.recognition.track import Tracker
+from edge.trust.fleetkeys import FleetKeys, load_keys_document
+from edge.trust.identity import DeviceIdentity, load_signing_key
+from edge.trust.jws import sign
+from edge.trust.tokens import HEAD_TYP, head_claims
+from edge.uplink.outbox import Outbox
+from edge.uplink.publish import Publisher, State
+from edge.uplink.recorder import Recorder
+
+KEY_PROTECTION = "file"
+"""What protects the private key: a 0600 file. Sealing it to a TPM or host key would change this word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """The models, loaded: what turns pictures into vectors."""
+
+    spec: EmbedderSpec
+    detector: Detector
+    embedder: Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Everything of one board, loaded and checked, with nothing started."""
+
+    identity: DeviceIdentity
+    clock: Clock
+    gallery: Gallery
+    threshold: float
+    outbox: Outbox
+    recorder: Recorder
+    road: Road
+    publisher: Publisher
+
+
+def open_eyes(config: RecognitionConfig) -> Eyes:
+    """Load detector and embedder. Raises ModelError where a file is missing, damaged or unknown."""
+    manifest = load_manifest(config.models_dir)
+    spec = manifest.embedder(config.embedder)
+    detector = Detector(
+        manifest, spec.detector.key, min_confidence=config.detector_min_confidence, threads=config.threads
+    )
+    return Eyes(spec=spec, detector=detector, embedder=Embedder(spec, manifest.folder, config.threads))
+
+
+def assemble(config: Config, clock: Clock) -> Board:
+    """Load all that a board needs, in the order in which a mistake is cheapest to find.
+
+    Raises:
+        FixSetup: keys, models, gallery or configuration cannot be used.
+        CannotRecord: the outbox cannot be opened.
+    """
+    device = config.device
+    identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file))
+    fleet_keys = load_keys_document(device.keys_file, device.root_thumbprint)
+    eyes = open_eyes(config.recognition)
+    gallery = read_gallery(
+        device.gallery_file,
+        fleet_keys.verification_keys(GALLERY_TYP),
+        audience=identity.audience,
+        embedder=eyes.embedder.id,
+    )
+    threshold = _threshold(config, eyes.spec, gallery)
+    outbox = Outbox(device.state_dir / "outbox.db")
+    recorder = Recorder(
+        outbox=outbox,
+        identity=identity,
+        clock=clock,
+        direction=device.direction,
+        embedder=eyes.embedder.id,
+        gallery=gallery.version,
+        diagnostics=config.events.diagnostics,
+    )
+    road = Road(
+        detector=eyes.detector,
+        tracker=Tracker(config.track),
+        quality=config.quality,
+        embedder=eyes.embedder,
+        decider=Decider(config.decide, gallery, threshold),
+        recorder=recorder,
+    )
+    status = _Status(identity, clock, outbox, gallery, fleet_keys)
+    publisher = Publisher(outbox, device.id, config.broker, config.events, status)
+    return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher)
+
+
+def _threshold(config: Config, spec: EmbedderSpec, gallery: Gallery) -> float:
+    """The similarity that the target and the number enrolled ask for, from the manifest's figures."""
+    measured = spec.thresholds.fpir_target
+    if config.decide.fpir_target != measured:
+        raise ConfigError(
+            f"decide.fpir_target = {config.decide.fpir_target:g}: the models' manifest has measured thresholds "
+            f"for {measured:g} only; write that or leave the key out"
+        )
+    return spec.threshold(len(gallery.people))
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """Makes the payload of `up/status`: birth, will and goodbye."""
+
+    identity: DeviceIdentity
+    clock: Clock
+    outbox: Outbox
+    gallery: Gallery
+    keys: FleetKeys
+
+    def __call__(self, state: State, conn: int) -> bytes:
+        now = self.clock.read()
+        end = self.outbox.head()
+        head = sign(
+            head_claims(self.identity, end.chain, end.seq, end.hash, now), self.identity.key, HEAD_TYP
+        )
+        status = {
+            "state": state,
+            "boot": now.boot,
+            "conn": conn,
+            "version": __version__,
+            "gallery": self.gallery.version,
+            "embedder": self.gallery.embedder[:16],
+            "keys": self.keys.version,
+            "key_protection": KEY_PROTECTION,
+            "head": head.compact,
+        }
+        return json.dumps(status, separators=(",", ":")).encode()

@@ -1,0 +1,55 @@
+"""A board's folder: what is copied to the board so that it can start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.records import Direction
+
+
+def board_config(
+    *,
+    device: str,
+    site: str,
+    root_thumbprint: str,
+    direction: Direction,
+    broker_url: str,
+    sources: Sequence[str] = (),
+) -> str:
+    """The text of `edge.toml`; everything that is not said keeps the daemon's default."""
+    listed = ", ".join(_quoted(source) for source in sources)
+    return f"""\
+# The board {device}. Paths are relative to this file. Every key and its bounds: docs/configuration.md
+
+[device]
+id = {_quoted(device)}
+site = {_quoted(site)}
+direction = {_quoted(direction)}
+root_thumbprint = {_quoted(root_thumbprint)}
+
+[broker]
+url = {_quoted(broker_url)}
+
+[camera]
+kind = "replay"
+sources = [{listed}]  # a video, a GIF, a folder of pictures, or one rtsp:// URL
+"""
+
+
+def write_board_config(folder: Path, text: str) -> Path:
+    """Write `edge.toml` into the board's folder."""
+    path = folder / "edge.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string (TOML 1.0, section String)."""
+    escaped = "".join(
+        _ESCAPES.get(char, char if char.isprintable() else f"\\U{ord(char):08X}") for char in text
+    )
+    return f'"{escaped}"'
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"'}

@@ -1,0 +1,131 @@
+"""From photographs of a person to the template that boards match against.
+
+The same detector, alignment and embedder as on the board: a template made any other
+way would not lie where the board's probes lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.assembly import Eyes
+from edge.camera.pictures import read_picture
+from edge.errors import InputError, NotEnrollable
+from edge.recognition.gallery import Gallery
+from edge.recognition.match import best_match, fuse
+from edge.recognition.quality import assess
+from edge.records import Face, Image, Vector
+from edge.trust.tokens import PERSON_PATTERN
+
+MIN_FACE_PX = 80
+"""Below it SFace's 112 px crop is enlarged by more than 1.4; a photograph can be taken again."""
+
+MAX_RIVAL_SHARE = 0.6
+"""A second face this large, relative to the largest, could be the one that was meant."""
+
+MAX_PHOTOS = 50
+"""More make no better mean and cost the administrator time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A template, and what an administrator should know about it."""
+
+    person: str
+    template: Vector
+    photos: int
+    least_similarity: float
+    """Of a photograph to the template; 1 for a single photograph."""
+    lookalike: tuple[str, float] | None
+    """Somebody else in the gallery who is similar enough to be taken for this person."""
+
+
+def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> Enrolment:
+    """Make the unit-length mean of the embeddings of a person's photographs.
+
+    Raises:
+        InputError: the id or a file cannot be used as it is.
+        NotEnrollable: a photograph shows no face, several, too small a one, or somebody else.
+    """
+    if not PERSON_PATTERN.fullmatch(person):
+        raise InputError(
+            f"person id {person!r}: must match {PERSON_PATTERN.pattern} (an employee number, not a name)"
+        )
+    if not 1 <= len(photos) <= MAX_PHOTOS:
+        raise InputError(
+            f"{person}: {len(photos)} photographs; give 1 to {MAX_PHOTOS}, three or more are best"
+        )
+    vectors = [embed_photo(eyes, photo) for photo in photos]
+    template = fuse(vectors)
+    threshold = eyes.spec.threshold(len(gallery.people))
+    similarities = [float(vector @ template) for vector in vectors]
+    _refuse_stray(photos, vectors, threshold)
+    return Enrolment(
+        person=person,
+        template=template,
+        photos=len(photos),
+        least_similarity=min(similarities),
+        lookalike=_lookalike(template, person, gallery, threshold),
+    )
+
+
+def embed_photo(eyes: Eyes, photo: Path) -> Vector:
+    """The vector of the one face in a photograph."""
+    image = read_picture(photo)
+    face = _only_face(eyes.detector.detect(image), photo)
+    _refuse_unfit(image, face, photo)
+    return eyes.embedder.embed(eyes.embedder.crops(image, face))
+
+
+def _only_face(faces: Sequence[Face], photo: Path) -> Face:
+    if not faces:
+        raise NotEnrollable(
+            f"{photo}: no face found; take a picture from the front, face filling a third of it"
+        )
+    by_size = sorted(faces, key=lambda face: face.box.width_px, reverse=True)
+    largest = by_size[0]
+    rivals = [face for face in by_size[1:] if face.box.width_px > MAX_RIVAL_SHARE * largest.box.width_px]
+    if rivals:
+        raise NotEnrollable(
+            f"{photo}: {1 + len(rivals)} faces of similar size; crop the picture to the person who is meant"
+        )
+    return largest
+
+
+def _refuse_unfit(image: Image, face: Face, photo: Path) -> None:
+    if face.box.width_px < MIN_FACE_PX:
+        raise NotEnrollable(
+            f"{photo}: the face is {face.box.width_px:.0f} px wide; at least {MIN_FACE_PX} px are needed"
+        )
+    quality = assess(image, face)
+    if abs(quality.yaw) > 0.6 or abs(quality.roll_deg) > 35:  # noqa: PLR2004 - the board's own defaults
+        raise NotEnrollable(f"{photo}: the face is turned away; take a picture from the front")
+
+
+def _refuse_stray(photos: Sequence[Path], vectors: Sequence[Vector], threshold: float) -> None:
+    """A photograph that is unlike all the others is most likely of somebody else."""
+    if len(vectors) < 3:  # noqa: PLR2004 - of two that differ, nobody can say which is wrong
+        return
+    for index, (photo, vector) in enumerate(zip(photos, vectors, strict=True)):
+        others = fuse([other for i, other in enumerate(vectors) if i != index])
+        similarity = float(vector @ others)
+        if similarity < threshold / 2:
+            raise NotEnrollable(
+                f"{photo}: similarity {similarity:.2f} to this person's other photographs; is it somebody else? "
+                "Leave it out or replace it"
+            )
+
+
+def _lookalike(template: Vector, person: str, gallery: Gallery, threshold: float) -> tuple[str, float] | None:
+    others = {other: vector for other, vector in gallery.templates().items() if other != person}
+    if not others:
+        return None
+    rest = Gallery(gallery.version, gallery.embedder, tuple(others), np.stack(list(others.values())))
+    match = best_match(template, rest)
+    if match is None or match.similarity < threshold:
+        return None
+    return match.person, match.similarity

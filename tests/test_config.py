@@ -1,0 +1,151 @@
+"""The configuration file: what is read, and what every refusal tells the person who wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.config import MAX_CONFIG_BYTES, Config, load_config, parse_config
+from edge.errors import ConfigError
+from edge.records import Direction
+
+MINIMAL = """
+[device]
+id = "door-01"
+site = "hq"
+root_thumbprint = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+[broker]
+url = "mqtt://127.0.0.1:1883"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "edge.toml"
+
+
+def load(file: Path, text: str) -> Config:
+    file.write_text(text)
+    return load_config(file)
+
+
+def test_a_minimal_file_leaves_everything_else_at_its_default(file: Path) -> None:
+    config = load(file, MINIMAL)
+    assert config.device.id == "door-01"
+    assert config.decide.fpir_target == 0.003
+    assert config.decide.min_good_frames == 3
+    assert config.recognition.embedder == "facenet+sface"
+
+
+def test_relative_paths_are_relative_to_the_files_own_folder(file: Path) -> None:
+    config = load(file, MINIMAL + '\n[camera]\nsources = ["clips/a.avi", "rtsp://door/stream"]\n')
+    assert config.device.gallery_file == file.parent / "gallery.hadir"
+    assert config.camera.sources == (str(file.parent / "clips/a.avi"), "rtsp://door/stream")
+
+
+def test_a_whole_number_is_a_number(file: Path) -> None:
+    assert load(file, MINIMAL + "\n[decide]\ncooldown_s = 30\n").decide.cooldown_s == 30.0
+
+
+def test_a_direction_is_read_as_one(file: Path) -> None:
+    text = MINIMAL.replace('site = "hq"', 'site = "hq"\ndirection = "in"')
+    assert load(file, text).device.direction is Direction.IN
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[decide]\ncooldown = 3\n", "unknown key decide.cooldown; allowed are fpir_target, min_good_frames"),
+        ("[decid]\n", "unknown section [decid]; allowed are device, broker, camera"),
+        ("[decide]\ncooldown_s = true\n", "decide.cooldown_s = True: must be a number from 0 to 86400"),
+        ("[decide]\nfpir_target = nan\n", "decide.fpir_target = nan: must be a number from 0.0001 to 0.5"),
+        (
+            "[decide]\nmin_good_frames = 1\n",
+            "decide.min_good_frames = 1: must be a whole number from 3 to 20",
+        ),
+        (
+            "[decide]\nmin_good_frames = 3.5\n",
+            "decide.min_good_frames = 3.5: must be a whole number from 3 to 20",
+        ),
+        ('[camera]\nkind = "webcam"\n', "camera.kind = 'webcam': must be one of \"replay\""),
+        ("[camera]\nsources = [1]\n", "camera.sources = [1]: must be a list of paths or URLs"),
+        ('[recognition]\nmodels_dir = ""\n', "recognition.models_dir = '': must be a path"),
+        ("[events]\ndiagnostics = 1\n", "events.diagnostics = 1: must be true or false"),
+        (
+            "[decide]\nfused_frames = 4\nmin_good_frames = 5\n",
+            "decide.fused_frames = 4: must lie between min_good_frames (5)",
+        ),
+        (
+            "[quality]\nmin_brightness = 200\nmax_brightness = 100\n",
+            "quality.min_brightness = 200: must be below max_brightness (100)",
+        ),
+        ("decide = 3\n" + MINIMAL, "decide = 3: must be a section, written [decide]"),
+    ],
+)
+def test_a_refusal_names_file_key_value_and_what_is_allowed(file: Path, text: str, said: str) -> None:
+    document = text if text.endswith(MINIMAL) else MINIMAL + text
+    with pytest.raises(ConfigError) as refusal:
+        load(file, document)
+    assert said in str(refusal.value)
+    assert str(file) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('id = "door-01"\n', "", "device.id: is missing and has no default"),
+        ('"door-01"', '"Door 1"', "device.id = 'Door 1': must be a string like"),
+        ('"mqtt://127.0.0.1:1883"', '"http://x"', "broker.url = 'http://x': must be a string like mqtts?://"),
+        (
+            '1883"',
+            '1883"\nretry_min_s = 5\nretry_max_s = 1',
+            "broker.retry_min_s = 5: must not exceed retry_max_s (1)",
+        ),
+        ('1883"', '1883"\nca_file = "ca.pem"', "ca_file and cert_file need TLS, so write mqtts://"),
+        (
+            '"mqtt://127.0.0.1:1883"',
+            '"mqtts://127.0.0.1:8883"\ncert_file = "a.pem"',
+            "broker.cert_file and broker.private_key_file belong together",
+        ),
+    ],
+)
+def test_what_is_missing_or_malformed_is_named(file: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(file, MINIMAL.replace(old, new))
+    assert said in str(refusal.value)
+
+
+def test_a_url_cannot_carry_a_password(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"broker\.url"):
+        load(file, MINIMAL.replace("127.0.0.1", "user:secret@127.0.0.1"))
+
+
+def test_a_file_that_is_not_there_or_not_toml_or_huge_is_refused(file: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(file)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(file, "= nonsense")
+    with pytest.raises(ConfigError, match="larger than"):
+        load(file, "#" * (MAX_CONFIG_BYTES + 1))
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner))
+documents = st.dictionaries(
+    st.sampled_from(["device", "broker", "camera", "decide", "quality", "events", "x"]),
+    st.dictionaries(st.sampled_from(["id", "site", "url", "kind", "sources", "cooldown_s", "y"]), values)
+    | values,
+)
+
+
+@given(documents)
+def test_whatever_is_written_is_either_taken_or_refused_by_name(document: dict[str, Any]) -> None:
+    try:
+        assert isinstance(parse_config(document, Path("edge.toml")), Config)
+    except ConfigError as refusal:
+        assert str(refusal).startswith("edge.toml")

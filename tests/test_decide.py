@@ -1,0 +1,142 @@
+"""When evidence is enough, and why a track did not become an attendance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.config import DecideConfig
+from edge.recognition.decide import Decider
+from edge.recognition.gallery import make_gallery
+from edge.recognition.match import best_match, fuse
+from edge.records import Attendance, Box, Face, NoAttendance, Sighting, TrackEnd, Vector
+
+DIMENSIONS = 8
+THRESHOLD = 0.5
+FACE = Face(box=Box(0, 0, 60, 70), keypoints=np.zeros((5, 2), np.float32), confidence=0.9)
+
+
+def axis(index: int) -> Vector:
+    vector = np.zeros(DIMENSIONS, np.float32)
+    vector[index] = 1
+    return vector
+
+
+def toward(similarities: dict[int, float]) -> Vector:
+    """A unit vector with these cosines to the axes; what is left points nowhere near anybody."""
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for index, similarity in similarities.items():
+        vector[index] = similarity
+    vector[-1] = np.sqrt(1 - float(vector @ vector))
+    return vector
+
+
+ANNA, BUDI = axis(0), axis(1)
+STRANGER = toward({0: 0.2, 1: 0.1})
+
+
+def decider(**settings: float) -> Decider:
+    gallery = make_gallery(1, "e" * 64, DIMENSIONS, {"E1": ANNA, "E2": BUDI})
+    return Decider(DecideConfig(**settings), gallery, THRESHOLD)  # type: ignore[arg-type]
+
+
+def show(decider: Decider, vectors: list[Vector], track: int = 1, start_ms: int = 0) -> list[Attendance]:
+    """Every frame of a track whose face is good; what became an attendance."""
+    made = []
+    for i, vector in enumerate(vectors):
+        sighting = Sighting(track=track, face=FACE, seen_mono_ms=start_ms + 100 * i)
+        attendance = decider.weigh(sighting, vector) if decider.wants(sighting) else None
+        if attendance is not None:
+            made.append(attendance)
+    return made
+
+
+def test_three_good_frames_of_somebody_enrolled_are_one_attendance() -> None:
+    judge = decider()
+    (attendance,) = show(judge, [ANNA] * 6)
+    assert (attendance.person, attendance.frames, attendance.seen_mono_ms) == ("E1", 3, 200)
+    assert judge.end(1) == TrackEnd(
+        1, frames=6, good_frames=3, outcome=None, best_similarity=pytest.approx(1)
+    )
+
+
+def test_two_frames_are_never_enough() -> None:
+    judge = decider()
+    assert show(judge, [ANNA, ANNA]) == []
+    assert judge.end(1).outcome is NoAttendance.TOO_SHORT
+
+
+def test_a_stranger_ends_as_no_match() -> None:
+    judge = decider()
+    assert show(judge, [STRANGER] * 5) == []
+    end = judge.end(1)
+    assert (end.outcome, end.good_frames) == (NoAttendance.NO_MATCH, 5)
+    assert end.best_similarity < THRESHOLD
+
+
+def test_fusion_recognises_whom_no_single_frame_would() -> None:
+    """Frames that miss in different directions point to the person together."""
+    frames = [toward({0: 0.45, index: 0.6}) for index in (2, 3, 4)]
+    judge = decider()
+    assert all(float(frame @ ANNA) < THRESHOLD for frame in frames)
+    assert [attendance.person for attendance in show(judge, frames)] == ["E1"]
+
+
+def test_somebody_between_two_people_is_nobody() -> None:
+    judge = decider()
+    assert show(judge, [toward({0: 0.62, 1: 0.6})] * 4) == []
+    assert judge.end(1).outcome is NoAttendance.AMBIGUOUS
+
+
+def test_an_identity_switch_inside_a_track_is_resolved_toward_nobody() -> None:
+    judge = decider()
+    assert show(judge, [ANNA, BUDI, ANNA, ANNA, ANNA, ANNA, ANNA, ANNA, ANNA]) == []
+    end = judge.end(1)
+    assert end.outcome is NoAttendance.AMBIGUOUS
+    assert end.good_frames == 3, "what is settled costs no more embeddings"
+
+
+def test_the_same_person_within_the_cooldown_is_one_attendance() -> None:
+    judge = decider(cooldown_s=60)
+    assert len(show(judge, [ANNA] * 3, track=1, start_ms=0)) == 1
+    assert show(judge, [ANNA] * 3, track=2, start_ms=59_000) == []
+    assert judge.end(2).outcome is NoAttendance.COOLDOWN
+    assert len(show(judge, [ANNA] * 3, track=3, start_ms=60_200)) == 1
+    assert len(show(judge, [BUDI] * 3, track=4, start_ms=60_300)) == 1, "another person has no cooldown"
+
+
+def test_a_stranger_who_stays_costs_no_more_after_a_while() -> None:
+    judge = decider(max_good_frames=10)
+    show(judge, [STRANGER] * 50)
+    end = judge.end(1)
+    assert (end.frames, end.good_frames) == (50, 10)
+
+
+def test_only_the_latest_frames_are_fused_so_that_a_bad_beginning_is_forgotten() -> None:
+    judge = decider(fused_frames=3)
+    assert [made.person for made in show(judge, [STRANGER] * 5 + [ANNA] * 3)] == ["E1"]
+
+
+def test_where_no_face_was_good_the_most_frequent_reason_is_given() -> None:
+    judge = decider()
+    sighting = Sighting(track=1, face=FACE, seen_mono_ms=0)
+    for reason in (NoAttendance.TOO_BLURRED, NoAttendance.TOO_SMALL, NoAttendance.TOO_SMALL):
+        judge.wants(sighting)
+        judge.reject(sighting, reason)
+    assert judge.end(1).outcome is NoAttendance.TOO_SMALL
+
+
+def test_an_empty_gallery_knows_nobody() -> None:
+    judge = Decider(DecideConfig(), make_gallery(1, "e" * 64, DIMENSIONS, {}), THRESHOLD)
+    assert show(judge, [ANNA] * 3) == []
+    assert judge.end(1).outcome is NoAttendance.NO_MATCH
+
+
+def test_with_one_person_enrolled_the_runner_up_is_as_far_as_can_be() -> None:
+    match = best_match(ANNA, make_gallery(1, "e" * 64, DIMENSIONS, {"E1": ANNA}))
+    assert match is not None
+    assert match.runner_up_similarity == -1.0
+
+
+def test_the_fusion_of_vectors_is_a_unit_vector() -> None:
+    assert float(np.linalg.norm(fuse([ANNA, BUDI, STRANGER]))) == pytest.approx(1)

@@ -1,0 +1,158 @@
+"""The gallery file: what was enrolled comes back, and nothing else is ever believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.errors import GalleryError
+from edge.recognition.gallery import GALLERY_TYP, Gallery, encode_gallery, make_gallery, read_gallery
+from edge.records import Vector
+from edge.trust.jws import SigningKey, VerificationKey
+
+EMBEDDER = "e" * 64
+AUDIENCE = "urn:hadir:site:hq"
+
+
+def random_templates(count: int, dimensions: int = 16, seed: int = 1) -> dict[str, Vector]:
+    rows = np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return {f"E{number}": row for number, row in enumerate(rows)}
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    return SigningKey.generate()
+
+
+@pytest.fixture(scope="module")
+def keys(key: SigningKey) -> dict[str, VerificationKey]:
+    return {key.kid: key.verification_key(frozenset({GALLERY_TYP}))}
+
+
+def encoded(key: SigningKey, gallery: Gallery | None = None, audience: str = AUDIENCE) -> bytes:
+    gallery = gallery or make_gallery(3, EMBEDDER, 16, random_templates(20))
+    return encode_gallery(gallery, key, issuer="urn:hadir:fleet:hq", audience=audience, now_s=1_764_000_000)
+
+
+def read(path: Path, content: bytes, keys: dict[str, VerificationKey]) -> Gallery:
+    path.write_bytes(content)
+    return read_gallery(path, keys, audience=AUDIENCE, embedder=EMBEDDER)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gallery.hadir"
+
+
+def test_what_was_enrolled_comes_back(path: Path, key: SigningKey, keys: dict[str, VerificationKey]) -> None:
+    templates = random_templates(20)
+    gallery = read(path, encoded(key), keys)
+    assert (gallery.version, gallery.embedder, len(gallery.people)) == (3, EMBEDDER, 20)
+    for person, vector in gallery.templates().items():
+        assert float(vector @ templates[person]) > 1 - 5e-4, "float16 costs at most 5e-4 of cosine"
+        assert float(np.linalg.norm(vector)) == pytest.approx(1, abs=1e-6)
+
+
+def test_reading_and_writing_again_changes_no_byte(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    """Canonical: the plaintext's hash is what boards and server compare."""
+    first = read(path, encoded(key), keys)
+    again = read(path, encoded(key, first), keys)
+    assert again.people == first.people
+    np.testing.assert_array_equal(again.matrix, first.matrix)
+
+
+def test_an_empty_gallery_can_be_written_and_read(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    assert read(path, encoded(key, make_gallery(1, EMBEDDER, 16, {})), keys).people == ()
+
+
+def test_a_missing_gallery_says_how_to_make_one(tmp_path: Path, keys: dict[str, VerificationKey]) -> None:
+    with pytest.raises(GalleryError, match="hadir-provision enrol"):
+        read_gallery(tmp_path / "gallery.hadir", keys, audience=AUDIENCE, embedder=EMBEDDER)
+
+
+def test_a_gallery_that_another_key_signed_is_refused(path: Path, keys: dict[str, VerificationKey]) -> None:
+    with pytest.raises(GalleryError, match="unknown-key") as refusal:
+        read(path, encoded(SigningKey.generate()), keys)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_key_with_another_use_cannot_sign_a_gallery(path: Path, key: SigningKey) -> None:
+    for_commands = {key.kid: key.verification_key(frozenset({"hadir-command+jwt"}))}
+    with pytest.raises(GalleryError, match="wrong-use"):
+        read(path, encoded(key), for_commands)
+
+
+def test_a_gallery_of_another_site_or_embedder_is_refused(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    with pytest.raises(GalleryError, match="made for 'urn:hadir:site:other'"):
+        read(path, encoded(key, audience="urn:hadir:site:other"), keys)
+    other = make_gallery(1, "f" * 64, 16, random_templates(2))
+    with pytest.raises(GalleryError, match="made by embedder ffffffffffffffff, this board runs eeeeeeeeeeeeeeee"):
+        read(path, encoded(key, other), keys)
+
+
+def test_one_flipped_bit_anywhere_is_noticed(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    content = encoded(key, make_gallery(1, EMBEDDER, 16, random_templates(3)))
+    for position in range(len(content)):
+        broken = bytearray(content)
+        broken[position] ^= 0x10
+        with pytest.raises(GalleryError):
+            read(path, bytes(broken), keys)
+
+
+def test_a_file_that_is_cut_off_or_lengthened_is_refused(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    content = encoded(key)
+    for broken in (b"", content[:6], content[:10], content[:40], content[:-1], content + b"\0"):
+        with pytest.raises(GalleryError):
+            read(path, broken, keys)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(tail=st.binary(max_size=300))
+def test_arbitrary_bytes_are_refused_and_never_crash(
+    path: Path, keys: dict[str, VerificationKey], tail: bytes
+) -> None:
+    with pytest.raises(GalleryError):
+        read(path, b"HADIRG1\n" + tail, keys)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "3", 1.5])
+def test_a_signed_head_with_a_nonsensical_version_is_refused(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey], version: object
+) -> None:
+    gallery = make_gallery(version, EMBEDDER, 16, random_templates(1))  # type: ignore[arg-type]
+    with pytest.raises(GalleryError, match="not a positive whole number"):
+        read(path, encoded(key, gallery), keys)
+
+
+def test_a_signed_gallery_with_vectors_that_are_no_unit_vectors_is_refused(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    """The signature says who made it, not that it makes sense."""
+    for bad in (0.0, float("nan")):
+        broken = Gallery(1, EMBEDDER, ("E1",), np.full((1, 16), bad, np.float32))
+        with pytest.raises(GalleryError, match="not a unit vector"):
+            read(path, encoded(key, broken), keys)
+
+
+@pytest.mark.parametrize("people", [("E2", "E1"), ("E1", "E1"), ("E1", "../x"), ("E1", "")])
+def test_a_signed_gallery_with_unsorted_double_or_odd_ids_is_refused(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey], people: tuple[str, ...]
+) -> None:
+    matrix = np.stack(list(random_templates(2).values()))
+    with pytest.raises(GalleryError, match="damaged"):
+        read(path, encoded(key, Gallery(1, EMBEDDER, people, matrix)), keys)

@@ -1,0 +1,253 @@
+"""An event is committed before anything else happens to it, and nothing removes it but delivery."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.errors import CannotRecord
+from edge.records import ChainPosition, SignedToken
+from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent
+
+
+def signed(position: ChainPosition) -> SignedToken:
+    """A stand-in for a signature that shows which place it was made for."""
+    text = f"token-{position.seq}-prev-{position.prev}-low-{position.low}"
+    return SignedToken(compact=text, hash=hashlib.sha256(text.encode()).hexdigest())
+
+
+def fill(outbox: Outbox, count: int) -> list[StoredEvent]:
+    return [outbox.append(signed, made_real_ms=1000 + i) for i in range(count)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "outbox.db"
+
+
+def seqs(outbox: Outbox) -> list[int]:
+    return [event.seq for event in outbox.waiting(0, 1000)]
+
+
+def test_events_are_numbered_from_one_without_a_gap_and_each_names_the_one_before(path: Path) -> None:
+    positions: list[ChainPosition] = []
+
+    def remembering(position: ChainPosition) -> SignedToken:
+        positions.append(position)
+        return signed(position)
+
+    with Outbox(path) as outbox:
+        for _ in range(3):
+            outbox.append(remembering, made_real_ms=0)
+        head = outbox.head()
+    assert [position.seq for position in positions] == [1, 2, 3]
+    assert positions[0].prev is None
+    assert positions[1].prev == signed(positions[0]).hash
+    assert (head.seq, head.hash) == (3, signed(positions[2]).hash)
+    assert len({position.chain for position in positions}) == 1
+
+
+def test_the_chain_goes_on_after_a_restart_and_a_new_database_is_a_new_chain(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 2)
+        chain = outbox.head().chain
+    with Outbox(path) as outbox:
+        assert outbox.head().chain == chain
+        assert fill(outbox, 1)[0].seq == 3
+    with Outbox(path.with_name("other.db")) as other:
+        assert other.head().chain != chain
+
+
+def test_what_was_appended_is_there_after_a_crash(path: Path) -> None:
+    """A second connection sees only what was committed; the first is never closed."""
+    crashed = Outbox(path)
+    stored = fill(crashed, 3)
+    with Outbox(path) as outbox:
+        assert list(outbox.waiting(0, 10)) == stored
+    crashed.close()
+
+
+def test_an_event_that_cannot_be_signed_takes_no_number(path: Path) -> None:
+    def broken(position: ChainPosition) -> SignedToken:
+        raise RuntimeError("no key")
+
+    with Outbox(path) as outbox:
+        fill(outbox, 1)
+        with pytest.raises(RuntimeError):
+            outbox.append(broken, made_real_ms=0)
+        assert outbox.head().seq == 1
+        assert fill(outbox, 1)[0].seq == 2
+
+
+def test_an_event_of_more_than_4_kib_is_refused_at_commit(path: Path) -> None:
+    def huge(position: ChainPosition) -> SignedToken:
+        return SignedToken(compact="x" * 4097, hash="h")
+
+    with Outbox(path) as outbox:
+        with pytest.raises(CannotRecord, match="4097 bytes; at most 4096"):
+            outbox.append(huge, made_real_ms=0)
+        assert outbox.head().seq == 0
+
+
+def test_acknowledged_events_leave_the_queue_and_stay_in_the_archive(path: Path) -> None:
+    with Outbox(path) as outbox:
+        stored = fill(outbox, 4)
+        outbox.acknowledge([1, 3], at_real_ms=5000)
+        assert seqs(outbox) == [2, 4]
+        assert outbox.head().acked_seq == 1, "2 is not delivered, so nothing beyond 1 is"
+        outbox.acknowledge([2], at_real_ms=6000)
+        assert outbox.head().acked_seq == 3
+        assert outbox.head().acked_hash == hashlib.sha256(stored[2].token.encode()).hexdigest()
+        assert outbox.prune_archive(acked_before_real_ms=5500) == 2
+        assert outbox.prune_archive(acked_before_real_ms=10**15) == 1
+        assert seqs(outbox) == [4], "pruning never touches what waits"
+
+
+def test_the_head_does_not_depend_on_the_rows_that_delivery_removes(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 3)
+        before = outbox.head()
+        outbox.acknowledge([1, 2, 3], at_real_ms=1)
+        outbox.prune_archive(acked_before_real_ms=10)
+    with Outbox(path) as outbox:
+        after = outbox.head()
+        assert (after.chain, after.seq, after.hash) == (before.chain, before.seq, before.hash)
+        assert (after.acked_seq, after.acked_hash) == (3, before.hash)
+        assert fill(outbox, 1)[0].token == f"token-4-prev-{before.hash}-low-4"
+
+
+def test_low_is_the_lowest_that_is_still_held_archive_included(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 3)
+        outbox.acknowledge([1, 2], at_real_ms=1)
+        assert fill(outbox, 1)[0].token.endswith("low-1")
+        outbox.prune_archive(acked_before_real_ms=10)
+        assert fill(outbox, 1)[0].token.endswith("low-3")
+
+
+def test_acknowledging_twice_or_what_never_was_changes_nothing(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 2)
+        outbox.acknowledge([1], at_real_ms=1)
+        outbox.acknowledge([1, 99], at_real_ms=2)
+        assert outbox.head().acked_seq == 1
+        assert seqs(outbox) == [2]
+
+
+def test_how_the_last_run_ended_is_remembered(path: Path) -> None:
+    with Outbox(path) as outbox:
+        assert outbox.previous_run() is None
+        outbox.mark_run("boot-a", clean=False)
+    with Outbox(path) as outbox:
+        assert outbox.previous_run() == PreviousRun(boot="boot-a", clean=False)
+        outbox.mark_run("boot-a", clean=True)
+        assert outbox.previous_run() == PreviousRun(boot="boot-a", clean=True)
+
+
+def test_several_threads_may_append_and_drain_at_once(path: Path) -> None:
+    with Outbox(path) as outbox:
+        writers = [threading.Thread(target=fill, args=(outbox, 20)) for _ in range(3)]
+        for writer in writers:
+            writer.start()
+        while any(writer.is_alive() for writer in writers):
+            outbox.acknowledge([event.seq for event in outbox.waiting(0, 5)], at_real_ms=1)
+        assert outbox.head().seq == 60
+
+
+def test_the_outbox_is_durable_and_private(path: Path) -> None:
+    with Outbox(path):
+        pass
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"not a database, certainly not one of ours" * 40, "file is not a database"), (b"", None)],
+)
+def test_a_damaged_file_is_refused_by_name_and_an_empty_one_is_a_beginning(
+    path: Path, content: bytes, said: str | None
+) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    if said is None:
+        with Outbox(path) as outbox:
+            assert outbox.head().seq == 0
+        return
+    with pytest.raises(CannotRecord) as refusal:
+        Outbox(path)
+    assert said in str(refusal.value)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_database_of_a_later_version_or_another_program_is_left_alone(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 1)
+    later = sqlite3.connect(path)
+    later.execute("PRAGMA user_version = 99")
+    later.close()
+    with pytest.raises(CannotRecord, match="schema 99, known up to 1"):
+        Outbox(path)
+    foreign = path.with_name("foreign.db")
+    other = sqlite3.connect(foreign)
+    other.execute("CREATE TABLE customers (name TEXT)")
+    other.close()
+    with pytest.raises(CannotRecord, match="not an outbox"):
+        Outbox(foreign)
+
+
+def test_a_full_disk_refuses_the_event_loudly_and_keeps_the_chain_whole(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 1)
+        outbox._database.execute("PRAGMA max_page_count = 1")  # what a full disk looks like to SQLite
+        with pytest.raises(CannotRecord, match="database or disk is full"):
+            fill(outbox, 500)
+        last = outbox.head().seq
+        outbox._database.execute("PRAGMA max_page_count = 1000000")
+        assert fill(outbox, 1)[0].seq == last + 1
+
+
+operations = st.lists(
+    st.one_of(
+        st.just(("append", 0)),
+        st.tuples(st.just("acknowledge"), st.integers(1, 12)),
+        st.tuples(st.just("prune"), st.integers(0, 30)),
+        st.just(("reopen", 0)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(operations)
+def test_whatever_happens_nothing_unacknowledged_is_ever_gone(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("outbox") / "outbox.db"
+    outbox = Outbox(path)
+    appended, acknowledged = 0, set()
+    for now, (step, argument) in enumerate(steps):
+        if step == "append":
+            fill(outbox, 1)
+            appended += 1
+        elif step == "acknowledge":
+            outbox.acknowledge([argument], at_real_ms=now)
+            if argument <= appended:
+                acknowledged.add(argument)
+        elif step == "prune":
+            outbox.prune_archive(argument)
+        else:
+            outbox.close()
+            outbox = Outbox(path)
+        assert seqs(outbox) == [seq for seq in range(1, appended + 1) if seq not in acknowledged]
+        assert outbox.head().seq == appended
+    outbox.close()
