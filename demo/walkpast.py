@@ -318,8 +318,9 @@ def cut_out(photo: Image, face: Box) -> CutOut:
     if scale < 1:  # a warp takes single pixels; without this the shrunk face would glitter
         photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.4 / scale), np.uint8)
     upper = cv2.warpAffine(photo, move, (columns, rows), borderMode=cv2.BORDER_REPLICATE)
-    across = np.abs(np.arange(columns)[None, :] + 0.5 - columns / 2) / SPRITE_FACE_PX
-    down = (np.arange(round((_ABOVE + _FEET) * face_height))[:, None] + 0.5 - above) / face_height
+    across = np.abs(np.arange(columns, dtype=np.float32)[None, :] + 0.5 - columns / 2) / SPRITE_FACE_PX
+    lines = round((_ABOVE + _FEET) * face_height)
+    down = (np.arange(lines, dtype=np.float32)[:, None] + 0.5 - above) / face_height
     person = _person(np.asarray(upper, np.uint8), across, down[:rows])
     pixels = _dressed(np.asarray(upper, np.float32), person, across, down)
     full = Layer(pixels, (columns / 2, above), SPRITE_FACE_PX)
@@ -327,17 +328,15 @@ def cut_out(photo: Image, face: Box) -> CutOut:
     return CutOut((full, half, half.halved()))
 
 
-def _person(picture: Image, across: NDArray[np.float64], down: NDArray[np.float64]) -> Floats:
+def _person(picture: Image, across: Floats, down: Floats) -> Floats:
     """Coverage, 0 to 1, of the person in the upper part of the cut-out."""
-    shoulders = np.interp(down, (0.5, 0.75, 1.0, 1.6), (0.4, 0.9, 1.45, 1.65))
+    shoulders = np.interp(down, (0.4, 0.5, 0.75, 1.0, 1.6), (0, 0.4, 0.9, 1.45, 1.65))
     labels = np.full(picture.shape[:2], cv2.GC_BGD, np.uint8)
-    labels[_ellipse(across, down + 0.08, 0.85, 1.0) | (across < shoulders * 1.3) & (down > 0.4)] = (
-        cv2.GC_PR_BGD
-    )  # noqa: PLR2004
-    labels[_ellipse(across, down + 0.1, 0.62, 0.75) | (across < shoulders) & (down > 0.5)] = cv2.GC_PR_FGD  # noqa: PLR2004
-    labels[_ellipse(across, down + 0.05, 0.5, 0.58)] = cv2.GC_FGD
-    labels[_between(down, 0.3, 1.0) & _between(across, 0, 0.28)] = cv2.GC_FGD
-    labels[_between(down, 1.0, _PHOTO_BELOW) & _between(across, 0, 0.8)] = cv2.GC_FGD
+    labels[_ellipse(across, down + 0.08, 0.85, 1.0) | (across < shoulders * 1.3)] = cv2.GC_PR_BGD
+    labels[_ellipse(across, down + 0.1, 0.62, 0.72) | (across < shoulders)] = cv2.GC_PR_FGD
+    labels[_ellipse(across, down + 0.02, 0.47, 0.53)] = cv2.GC_FGD
+    labels[_between(down, 0.3, 1.0) & (across < 0.28)] = cv2.GC_FGD  # noqa: PLR2004 - half a neck
+    labels[_between(down, 1.0, _PHOTO_BELOW) & (across < 0.8)] = cv2.GC_FGD  # noqa: PLR2004 - half a chest
     # Half the size is a quarter of the time, and the edge is softened anyway.
     half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     found = cv2.resize(labels, (half.shape[1], half.shape[0]), interpolation=cv2.INTER_NEAREST)
@@ -346,29 +345,26 @@ def _person(picture: Image, across: NDArray[np.float64], down: NDArray[np.float6
     cv2.grabCut(half, found, (0, 0, 0, 0), *models, 4, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
-    inside = cv2.morphologyEx(cv2.morphologyEx(inside, cv2.MORPH_CLOSE, disk), cv2.MORPH_OPEN, disk)
-    soft = cv2.GaussianBlur(cv2.resize(inside, picture.shape[1::-1]), (0, 0), 3.0)
+    whole = cv2.morphologyEx(cv2.morphologyEx(inside, cv2.MORPH_CLOSE, disk), cv2.MORPH_OPEN, disk)
+    soft = cv2.GaussianBlur(cv2.resize(whole, picture.shape[1::-1]), (0, 0), 3.0)
     # Drawn in a little, so that no fringe of the photograph's background comes along.
-    return np.clip((soft - 0.45) / 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((soft - 0.45) / 0.5, 0, 1), np.float32)
 
 
-def _dressed(upper: Floats, person: Floats, across: NDArray[np.float64], down: NDArray[np.float64]) -> Floats:
+def _dressed(upper: Floats, person: Floats, across: Floats, down: Floats) -> Floats:
     """The whole figure: the photograph fades into plain clothes of its own colours."""
     rows = len(upper)
-    chest = person * _between(down[:rows], _FADE_FROM, _PHOTO_BELOW) * _between(across, 0, 1.4)
-    cloth = np.median(upper[chest > 0.5], axis=0) * np.interp(down, (_FADE_FROM, _FEET), (1.0, 0.55))  # noqa: PLR2004
+    chest = (person > 0.5) & (down[:rows] > _FADE_FROM) & (across < 1.4)  # noqa: PLR2004 - without what is beside it
+    cloth = np.median(upper[chest], axis=0) * np.interp(down, (_FADE_FROM, _FEET), (1.0, 0.55))
     folds = 1 + 0.12 * np.cos(across * 9 + down) - 0.25 * np.clip(across / 1.5, 0, 1) ** 2
 
-    jacket = np.interp(down, (_FADE_FROM, _PHOTO_BELOW, 2.6, 3.4, 4.2, 4.25), (1.5, 1.62, 1.55, 1.4, 1.15, 0))
+    edge = SPRITE_FACE_PX / 5  # what is drawn fades out over five pixels
+    jacket = np.clip((_jacket(person, across, down) - across) * edge, 0, 1)
     leg_outside = np.interp(down, (3.0, 4.2, _FEET), (1.1, 1.12, 0.85))
     leg_inside = np.interp(down, (4.0, 4.3, _FEET), (-0.1, 0.06, 0.3))
-    edge = SPRITE_FACE_PX / 5  # softness of drawn edges, against the widths of the face above
-    drawn = np.clip((jacket - across) * edge, 0, 1)
-    drawn = np.maximum(
-        drawn, np.clip((leg_outside - across) * edge, 0, 1) * np.clip((across - leg_inside) * edge, 0, 1)
-    )
+    legs = np.clip(np.minimum(leg_outside - across, across - leg_inside) * edge, 0, 1)
     photographed = np.interp(down, (_FADE_FROM, _PHOTO_BELOW), (1.0, 0.0))
-    drawn = drawn * (1 - photographed)
+    drawn = np.maximum(jacket, legs) * (1 - photographed)
 
     pixels = np.empty((len(down), across.shape[1], 4), np.float32)
     pixels[..., :3] = (cloth[:, None, :] * folds[..., None]) * drawn[..., None]
@@ -379,9 +375,19 @@ def _dressed(upper: Floats, person: Floats, across: NDArray[np.float64], down: N
     return pixels
 
 
-def _ellipse(
-    x: NDArray[np.float64], y: NDArray[np.float64], half_x: float, half_y: float
-) -> NDArray[np.bool_]:
+def _jacket(person: Floats, across: Floats, down: Floats) -> Floats:
+    """Half its width in each row and on each side; where the photograph fades, as wide as the person there."""
+    half_width = np.empty((len(down), across.shape[1]), np.float32)
+    middle = across.shape[1] // 2
+    for side in (slice(None, middle), slice(middle, None)):
+        seen = person[:, side].sum(axis=1) / SPRITE_FACE_PX
+        begin, end = (seen[np.searchsorted(down[: len(seen), 0], y) - 1] for y in (_FADE_FROM, _PHOTO_BELOW))
+        widths = (np.clip(begin, 1.2, 2.0), np.clip(end, 1.4, 2.0), 1.6, 1.4, 1.15, 0)
+        half_width[:, side] = np.interp(down, (_FADE_FROM, _PHOTO_BELOW, 2.6, 3.4, 4.2, 4.25), widths)
+    return half_width
+
+
+def _ellipse(x: Floats, y: Floats, half_x: float, half_y: float) -> NDArray[np.bool_]:
     return np.asarray((x / half_x) ** 2 + (y / half_y) ** 2 < 1)
 
 
