@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 SWAP ?=
 SEED ?=
 FACENET ?=
-CODE := edge central provisioning tests benchmarks demo models/recipe
+CODE := edge central provisioning tests benchmarks demo docs models/recipe
 
 .PHONY: help
 help: ## this list
@@ -63,6 +63,10 @@ evaluate: develop ## recognition figures on LFW (HADIR_DATA: a folder that holds
 	@test -n "$(HADIR_DATA)" || { echo "set HADIR_DATA to the folder that holds lfw/images and lfw/pairs.txt"; exit 64; }
 	$(VENV)/bin/hadir-edge evaluate lfw $(HADIR_DATA)/lfw
 	$(VENV)/bin/hadir-edge evaluate openset $(HADIR_DATA)/lfw
+
+.PHONY: docs
+docs: develop ## docs/configuration.md from the code
+	$(RUN) docs/reference.py
 
 .PHONY: models
 models: ## rebuild the quantized models from their published sources (FACENET=path: with another FaceNet)

@@ -60,6 +60,21 @@ class Daemon:
                 return int(line.split()[1]) * 1024 / 1e6
         raise RuntimeError("hadir-edge has no resident memory: it has ended")
 
+    def most_resident_mb(self, seconds: int) -> float:
+        """The largest of ten looks a second."""
+        looks = []
+        for _ in range(10 * seconds):
+            looks.append(self.resident_mb())
+            time.sleep(0.1)
+        return max(looks)
+
+    def cpu_share(self, settle_s: int, watch_s: int) -> float:
+        """Share of one core in use over `watch_s`, after `settle_s` in which nothing is counted."""
+        time.sleep(settle_s)
+        before_s, begin_s = self.cpu_s(), time.monotonic()
+        time.sleep(watch_s)
+        return (self.cpu_s() - before_s) / (time.monotonic() - begin_s)
+
     def cpu_s(self) -> float:
         """User and system time so far: fields 14 and 15 of proc(5)'s stat."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()

@@ -234,6 +234,11 @@ def parse_config(document: dict[str, Any], path: Path) -> Config:
     return config
 
 
+def allowed(hint: Any) -> str:
+    """What may be written for a key of this type, in words."""
+    return _Setting.of(hint).allowed
+
+
 def _section(kind: type, name: str, table: Any, path: Path) -> Any:
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {name} = {table!r}: must be a section, written [{name}]")

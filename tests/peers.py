@@ -1,0 +1,165 @@
+"""A scripted MQTT 5 peer on a real socket, for answers that no real broker gives on demand.
+
+It knows just the packets that a board exchanges (MQTT 5.0, chapter 3): CONNECT, CONNACK,
+PUBLISH, PUBACK, PINGREQ and DISCONNECT.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 12, 13, 14
+SUCCESS = 0x00
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A PUBLISH as it arrived."""
+
+    connection: int
+    """1 for the first connection, and so on."""
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+Answer = Callable[[Publication], int | None]
+"""The PUBACK reason for a publication; None says nothing at all."""
+
+
+def always_success(publication: Publication) -> int | None:
+    return SUCCESS
+
+
+@dataclass
+class ScriptedBroker:
+    """Accepts one connection after the other and answers as told. A context manager."""
+
+    answer: Answer = always_success
+    accept_reason: int | None = SUCCESS
+    """CONNACK's reason; None never answers CONNECT."""
+    receive_maximum: int = 65535
+    drop_after: int | None = None
+    """Close the first connection, without a word, after so many publications on topics of events."""
+    disconnect_reason: int | None = None
+    """Send this DISCONNECT right after CONNACK on the first connection."""
+    publications: list[Publication] = field(default_factory=list)
+    connects: list[bytes] = field(default_factory=list)
+    most_unanswered: int = 0
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Condition()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> ScriptedBroker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing = True
+        # Wakes accept(2), which closing the listener alone would not.
+        socket.create_connection(self._listener.getsockname()).close()
+        self._thread.join(10)
+        self._listener.close()
+
+    def events(self) -> list[Publication]:
+        with self._changed:
+            return [p for p in self.publications if p.topic.endswith("/event")]
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 20) -> bool:
+        with self._changed:
+            return self._changed.wait_for(condition, timeout_s)
+
+    def wait_for_events(self, count: int) -> bool:
+        return self.wait_until(lambda: len(self.events()) >= count)
+
+    def _serve(self) -> None:
+        while True:
+            peer, _ = self._listener.accept()
+            with peer:
+                if self._closing:
+                    return
+                peer.settimeout(20)
+                try:
+                    self._talk(peer)
+                except (ConnectionError, TimeoutError):
+                    continue
+
+    def _talk(self, peer: socket.socket) -> None:
+        stream = peer.makefile("rb")
+        while (packet := _read_packet(stream)) is not None:
+            kind, flags, body = packet
+            if kind == CONNECT and not self._accept(peer, body):
+                return
+            if kind == PINGREQ:
+                peer.sendall(bytes([PINGRESP << 4, 0]))
+            if kind == DISCONNECT:
+                return
+            if kind == PUBLISH and not self._take(peer, flags, body):
+                return
+
+    def _accept(self, peer: socket.socket, body: bytes) -> bool:
+        with self._changed:
+            self.connects.append(body)
+            self._changed.notify_all()
+        if self.accept_reason is None:
+            return True
+        properties = b"\x21" + struct.pack(">H", self.receive_maximum)  # 0x21: Receive Maximum
+        payload = bytes([0, self.accept_reason, len(properties)]) + properties
+        peer.sendall(bytes([CONNACK << 4, len(payload)]) + payload)
+        if self.disconnect_reason is not None and len(self.connects) == 1:
+            peer.sendall(bytes([DISCONNECT << 4, 2, self.disconnect_reason, 0]))
+            return False
+        return self.accept_reason == SUCCESS
+
+    def _take(self, peer: socket.socket, flags: int, body: bytes) -> bool:
+        (topic_length,) = struct.unpack_from(">H", body)
+        topic = body[2 : 2 + topic_length].decode()
+        (mid,) = struct.unpack_from(">H", body, 2 + topic_length)
+        start = 4 + topic_length
+        publication = Publication(
+            connection=len(self.connects),
+            topic=topic,
+            payload=body[start + 1 + body[start] :],  # one byte of property length: they are short here
+            retain=bool(flags & 1),
+        )
+        reason = self.answer(publication)
+        with self._changed:
+            self.publications.append(publication)
+            self._changed.notify_all()
+        if self.drop_after is not None and publication.connection == 1:
+            sent = [p for p in self.events() if p.connection == 1]
+            if len(sent) >= self.drop_after:
+                return False
+        if reason is not None:
+            peer.sendall(bytes([PUBACK << 4, 4]) + struct.pack(">HBB", mid, reason, 0))
+        return True
+
+
+def _read_packet(stream: object) -> tuple[int, int, bytes] | None:
+    """Type, flags and body of the next packet; None at the end of the stream."""
+    first = _read(stream, 1)
+    if not first:
+        return None
+    length, shift = 0, 0
+    while True:
+        (byte,) = _read(stream, 1)
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return first[0] >> 4, first[0] & 0x0F, _read(stream, length)
+
+
+def _read(stream: object, count: int) -> bytes:
+    data: bytes = stream.read(count)  # type: ignore[attr-defined]
+    return data

@@ -1,0 +1,270 @@
+"""The publisher: nothing leaves the outbox before a PUBACK of success, whatever the broker does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.config import BrokerConfig, EventsConfig
+from edge.errors import BrokerUnavailable
+from edge.loops import Loop
+from edge.records import ChainPosition, SignedToken
+from edge.uplink.connection import SESSION_EXPIRY_S
+from edge.uplink.outbox import Outbox
+from edge.uplink.publish import NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED, Publisher, State
+from tests.peers import Publication, ScriptedBroker
+
+QUOTA_EXCEEDED = 0x97
+SESSION_TAKEN_OVER = 0x8E
+
+
+def signed(position: ChainPosition) -> SignedToken:
+    text = f"token-{position.seq}"
+    return SignedToken(compact=text, hash=hashlib.sha256(text.encode()).hexdigest())
+
+
+def status(state: State, conn: int) -> bytes:
+    return json.dumps({"state": state, "conn": conn}).encode()
+
+
+class Clock:
+    """Monotonic seconds that a test can let pass at once."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+def fill(outbox: Outbox, count: int) -> None:
+    for _ in range(count):
+        outbox.append(signed, made_real_ms=0)
+
+
+@contextmanager
+def publishing(
+    outbox: Outbox, url: str, *, window: int = 2048, drain_s: float = 20, clock: Clock | None = None
+) -> Iterator[Publisher]:
+    broker = BrokerConfig(url=url, retry_min_s=0.05, retry_max_s=0.1)
+    events = EventsConfig(window=window, drain_s=drain_s)
+    times = {} if clock is None else {"monotonic_s": clock}
+    publisher = Publisher(outbox, "door-01", broker, events, status, **times)
+    loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
+    loop.start()
+    try:
+        yield publisher
+    finally:
+        publisher.stop()
+        loop.join(60)
+        assert not loop.running
+        if loop.error is not None:
+            raise loop.error
+
+
+def payloads(publications: list[Publication]) -> list[str]:
+    return [publication.payload.decode() for publication in publications]
+
+
+def numbered(count: int) -> list[str]:
+    return [f"token-{seq}" for seq in range(1, count + 1)]
+
+
+def test_everything_in_the_outbox_is_sent_in_order_and_leaves_it_once_acknowledged(outbox: Outbox) -> None:
+    fill(outbox, 300)
+    with ScriptedBroker() as broker, publishing(outbox, broker.url):
+        assert broker.wait_for_events(300)
+    assert payloads(broker.events()) == numbered(300)
+    assert outbox.waiting_count() == 0
+    assert outbox.head().acked_seq == 300
+
+
+def test_an_event_that_comes_while_connected_is_sent_at_once(outbox: Outbox) -> None:
+    with ScriptedBroker() as broker, publishing(outbox, broker.url) as publisher:
+        assert broker.wait_until(lambda: len(broker.publications) > 0)
+        for count in (1, 2, 3):
+            fill(outbox, 1)
+            publisher.wake()
+            assert broker.wait_for_events(count)
+    assert payloads(broker.events()) == numbered(3)
+
+
+def test_without_an_acknowledgement_nothing_leaves_the_outbox(outbox: Outbox) -> None:
+    fill(outbox, 3)
+    with (
+        ScriptedBroker(answer=lambda publication: None) as broker,
+        publishing(outbox, broker.url, drain_s=0),
+    ):
+        assert broker.wait_for_events(3)
+    assert outbox.waiting_count() == 3
+
+
+def test_what_was_in_flight_when_the_connection_broke_is_sent_again_byte_for_byte(outbox: Outbox) -> None:
+    fill(outbox, 20)
+    with (
+        ScriptedBroker(drop_after=7, answer=lambda p: None if p.connection == 1 else 0) as broker,
+        publishing(outbox, broker.url),
+    ):
+        assert broker.wait_until(lambda: outbox.waiting_count() == 0 or len(broker.events()) >= 27)
+    first = [p.payload for p in broker.events() if p.connection == 1]
+    second = [p.payload for p in broker.events() if p.connection == 2]
+    assert [payload.decode() for payload in second] == numbered(20)
+    assert first == second[: len(first)]
+    assert outbox.waiting_count() == 0
+
+
+def test_a_broker_that_is_away_costs_patience_and_no_event(outbox: Outbox, tmp_path: Path) -> None:
+    fill(outbox, 2)
+    with ScriptedBroker() as gone:
+        url = gone.url
+    with publishing(outbox, url, drain_s=0):
+        pass
+    assert outbox.waiting_count() == 2
+
+
+@pytest.mark.parametrize("reason", [QUOTA_EXCEEDED, NO_MATCHING_SUBSCRIBERS, 0x80])
+def test_an_event_that_the_broker_did_not_take_is_kept_and_sent_again(outbox: Outbox, reason: int) -> None:
+    refused: set[bytes] = set()
+
+    def once(publication: Publication) -> int:
+        if publication.payload == b"token-2" and publication.payload not in refused:
+            refused.add(publication.payload)
+            return reason
+        return 0
+
+    fill(outbox, 3)
+    with ScriptedBroker(answer=once) as broker, publishing(outbox, broker.url):
+        assert broker.wait_for_events(4)
+    sent = payloads(broker.events())
+    assert sent[:3] == numbered(3)
+    assert sent[3] == "token-2"
+    assert outbox.waiting_count() == 0
+
+
+def test_after_not_authorized_it_pauses_for_ten_minutes_and_keeps_everything(outbox: Outbox) -> None:
+    clock = Clock()
+    allowed = threading.Event()
+
+    def answer(publication: Publication) -> int:
+        return 0 if allowed.is_set() or publication.topic.endswith("/status") else NOT_AUTHORIZED
+
+    fill(outbox, 1)
+    with ScriptedBroker(answer=answer) as broker, publishing(outbox, broker.url, clock=clock) as publisher:
+        assert broker.wait_for_events(1)
+        fill(outbox, 1)
+        publisher.wake()
+        publisher.wake()
+        assert outbox.waiting_count() == 2
+        sent_before = len(broker.events())
+        allowed.set()
+        clock.now_s += 601
+        publisher.wake()
+        assert broker.wait_until(lambda: len(broker.events()) >= sent_before + 2)
+    assert sent_before == 1, "while paused nothing is sent"
+    assert outbox.waiting_count() == 0
+
+
+def test_no_more_are_in_flight_than_the_window_or_the_broker_allows(outbox: Outbox) -> None:
+    """paho does not obey the broker's Receive Maximum (MQTT 5, 3.3.4); we do."""
+    fill(outbox, 50)
+    silent = ScriptedBroker(receive_maximum=4, answer=lambda p: 0 if p.topic.endswith("/status") else None)
+    with silent as broker, publishing(outbox, broker.url, window=9, drain_s=0) as publisher:
+        assert broker.wait_for_events(4)
+        for _ in range(3):
+            publisher.wake()
+    assert len(broker.events()) == 4
+    fast = ScriptedBroker(receive_maximum=4)
+    with fast as broker, publishing(outbox, broker.url):
+        assert broker.wait_for_events(50)
+    assert outbox.waiting_count() == 0
+
+
+def test_a_broker_that_acknowledges_nothing_is_left_after_thirty_seconds(outbox: Outbox) -> None:
+    clock = Clock()
+    fill(outbox, 1)
+    deaf = ScriptedBroker(answer=lambda p: 0 if p.connection > 1 else None)
+    with deaf as broker, publishing(outbox, broker.url, clock=clock) as publisher:
+        assert broker.wait_for_events(1)
+        clock.now_s += 31
+        publisher.wake()
+        assert broker.wait_until(lambda: len(broker.connects) > 1 or bool(setattr(clock, "now_s", clock.now_s + 1)))
+        assert broker.wait_for_events(2)
+    assert outbox.waiting_count() == 0
+
+
+def test_a_refused_connection_is_tried_again_and_said(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(outbox, 1)
+    with (
+        ScriptedBroker(accept_reason=NOT_AUTHORIZED) as broker,
+        publishing(outbox, broker.url, drain_s=0),
+    ):
+        assert broker.wait_until(lambda: len(broker.connects) >= 2)
+    assert outbox.waiting_count() == 1
+    assert "refused: Not authorized" in caplog.text
+
+
+def test_when_another_takes_over_the_session_it_gives_way_for_minutes(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        ScriptedBroker(disconnect_reason=SESSION_TAKEN_OVER) as broker,
+        publishing(outbox, broker.url, drain_s=0) as publisher,
+    ):
+        assert broker.wait_until(lambda: len(broker.connects) == 1)
+        assert broker.wait_until(lambda: "taken over" in caplog.text or publisher.wake() is not None, 3) or True
+    assert len(broker.connects) == 1
+    assert "Session taken over" in caplog.text
+    assert "next try in about 300 s" in caplog.text
+
+
+def test_birth_is_retained_and_a_good_stop_leaves_offline(outbox: Outbox) -> None:
+    with ScriptedBroker() as broker, publishing(outbox, broker.url):
+        assert broker.wait_until(lambda: len(broker.publications) == 1)
+    birth, goodbye = broker.publications
+    assert (birth.topic, birth.retain) == ("hadir/v1/door-01/up/status", True)
+    assert json.loads(birth.payload) == {"state": "online", "conn": 1}
+    assert (goodbye.topic, goodbye.retain) == ("hadir/v1/door-01/up/status", True)
+    assert json.loads(goodbye.payload) == {"state": "offline", "conn": 1}
+
+
+def test_birth_is_repeated_every_five_minutes(outbox: Outbox) -> None:
+    clock = Clock()
+    with ScriptedBroker() as broker, publishing(outbox, broker.url, clock=clock) as publisher:
+        assert broker.wait_until(lambda: len(broker.publications) == 1)
+        clock.now_s += 301
+        publisher.wake()
+        assert broker.wait_until(lambda: len(broker.publications) == 2)
+    assert json.loads(broker.publications[1].payload)["state"] == "online"
+
+
+def test_the_will_says_lost_in_the_name_of_this_connection(outbox: Outbox) -> None:
+    with ScriptedBroker() as broker, publishing(outbox, broker.url):
+        assert broker.wait_until(lambda: len(broker.connects) == 1)
+    connect = broker.connects[0]
+    assert b"door-01" in connect
+    assert b"hadir/v1/door-01/up/status" in connect
+    assert b'{"state": "lost", "conn": 1}' in connect
+    assert b"\x11" + SESSION_EXPIRY_S.to_bytes(4, "big") in connect, "the session outlives the will's delay"
+    assert b"\x18" + (30).to_bytes(4, "big") in connect, "the will waits 30 s for a reconnect"
+
+
+def test_an_address_where_nobody_listens_is_named(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedBroker() as gone:
+        url = gone.url
+    with publishing(outbox, url, drain_s=0) as publisher:
+        publisher.wake()
+    assert BrokerUnavailable.exit_code == 69
