@@ -140,15 +140,16 @@ def decode(
     """Candidates in pixels of the model's input from its (cells, 16) output.
 
     The confidence is the geometric mean of cls and obj, as OpenCV's FaceDetectorYN has it.
-    A row with NaN or an infinity anywhere, or a box larger than twice the input, is no
-    candidate, whatever its confidence.
+    A row with NaN or an infinity anywhere, with a confidence above 1, a box larger than
+    twice the input or keypoints far from their box is no candidate.
     """
     cells = _cells(input_width, input_height)
     if rows.shape != (len(cells), COLUMNS):
         raise ModelError(f"the detector gave {rows.shape}; expected {(len(cells), COLUMNS)}")
     with np.errstate(invalid="ignore", over="ignore"):
         product = rows[:, 0] * rows[:, 1]
-        chosen = np.flatnonzero(product >= min_confidence**2)  # NaN compares false
+        # NaN compares false; no sigmoid gives more than 1.
+        chosen = np.flatnonzero((product >= min_confidence**2) & (product <= 1))
         if len(chosen) > MAX_CANDIDATES:
             chosen = chosen[np.argsort(-product[chosen], kind="stable")[:MAX_CANDIDATES]]
         picked, stride = rows[chosen], cells[chosen, 2:3]
@@ -156,7 +157,7 @@ def decode(
         centre = (corner + picked[:, 2:4]) * stride
         half = np.exp(picked[:, 4:6]) * stride / 2
         keypoints = (picked[:, 6:].reshape(-1, 5, 2) + corner[:, None]) * stride[:, None]
-        confidence = np.sqrt(np.minimum(product[chosen], 1))
+        confidence = np.sqrt(product[chosen])
         candidates = np.concatenate(
             [confidence[:, None], centre - half, centre + half, keypoints.reshape(-1, 10)], axis=1
         )
