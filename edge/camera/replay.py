@@ -250,7 +250,8 @@ def _pictures_clip(paths: Sequence[Path], frames_per_s: float) -> Clip:
 def _files(source: str) -> tuple[Path, ...]:
     """The file, or what can be played of the folder, that goes by this name."""
     if source.startswith(STREAM_SCHEMES):
-        raise InputError(f"{source}: a stream cannot be played among other sources; name it alone")
+        # Not repeated: it may have a password in it.
+        raise InputError("camera: a stream (rtsp://…) cannot be played among other sources; name it alone")
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")

@@ -13,7 +13,10 @@ from edge.camera import Camera
 from edge.errors import CameraUnavailable
 from edge.records import Frame
 
-TIMEOUT_S = 5.0
+OPEN_TIMEOUT_S = 10.0
+"""FFMPEG looks at about twenty frames before it calls a stream open: two seconds at ten a second."""
+
+READ_TIMEOUT_S = 4.0
 """A camera that hangs has to be noticed within five seconds."""
 
 
@@ -24,7 +27,8 @@ class RtspCamera(Camera):
         url: `rtsp://` or `rtsps://`; a user name and password in it never show in messages.
         frames_per_s: an upper limit on the rate; 0 takes the stream's own. What is beyond
             it is taken from the stream but not converted, so that nothing queues up.
-        timeout_s: longest to wait for the connection, and then for each frame.
+        open_timeout_s: longest to wait until the stream runs.
+        read_timeout_s: longest to wait for each frame.
         now_ms: CLOCK_BOOTTIME in milliseconds.
     """
 
@@ -35,13 +39,15 @@ class RtspCamera(Camera):
         url: str,
         *,
         frames_per_s: float = 0.0,
-        timeout_s: float = TIMEOUT_S,
+        open_timeout_s: float = OPEN_TIMEOUT_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
         now_ms: Callable[[], int] = boottime_ms,
     ) -> None:
         self._url = url
         self._shown = re.sub(r"//[^/]*@", "//", url)
         self._interval_ms = 1000 / frames_per_s if frames_per_s else 0.0
-        self._timeout_ms = round(timeout_s * 1000)
+        self._open_timeout_ms = round(open_timeout_s * 1000)
+        self._read_timeout_ms = round(read_timeout_s * 1000)
         self._now_ms = now_ms
         self._capture: cv2.VideoCapture | None = None
         self._due_ms = 0.0
@@ -50,9 +56,9 @@ class RtspCamera(Camera):
     def open(self) -> None:
         limits = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            self._timeout_ms,
+            self._open_timeout_ms,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            self._timeout_ms,
+            self._read_timeout_ms,
         ]
         self._capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
         if not self._capture.isOpened():
@@ -67,7 +73,8 @@ class RtspCamera(Camera):
         if self._capture is None:
             raise CameraUnavailable(f"{self._shown}: the stream is not open")
         while self._capture.grab():
-            # When it arrived: the stream's own times count from an origin that nobody here knows.
+            # When it arrived: the stream's own times count from an origin that nobody here knows. So the
+            # frames that FFMPEG looked at while it opened the stream come all at once, up to 2 s late.
             now_ms = self._now_ms()
             if now_ms < self._due_ms - 0.1 * self._interval_ms:
                 continue
