@@ -213,7 +213,8 @@ class Manifest:
 
     def embedder(self, name: str | None = None) -> EmbedderSpec:
         """The named embedder, or the default one. Raises ModelError for an unknown name."""
-        return _pick(self.embedders, name or self.default_embedder, "embedder", self.folder)
+        chosen = self.default_embedder if name is None else name
+        return _pick(self.embedders, chosen, "embedder", self.folder)
 
 
 def load_manifest(folder: Path | None = None) -> Manifest:
