@@ -72,23 +72,23 @@ def render_walkpast(
     """
     rng = np.random.default_rng(seed)
     corridor = Corridor.by_chance(rng, size)
+    sensor = Sensor.by_chance(rng)
     walk = Walk.by_chance(rng, frames / frames_per_s, size)
     person = cut_out(read_picture(photo), face)
-    sensor = Sensor.by_chance(rng)
     for index in range(frames):
         at_s = index / frames_per_s
         pose, next_pose = walk.pose(at_s), walk.pose(at_s + SHUTTER_S)
         scene = _over(corridor.picture, _lit(person, corridor, pose), pose, next_pose)
-        yield sensor.expose(scene, rng, index / frames)
+        yield sensor.expose(scene, rng, filled=walk.nearness(at_s))
 
 
 def empty_corridor(seed: int, frames: int = 48, size: tuple[int, int] = (640, 480)) -> Iterator[Image]:
-    """The same corridor as `render_walkpast` has for this seed, with nobody in it."""
+    """The corridor, light and camera that `render_walkpast` has for this seed, with nobody there."""
     rng = np.random.default_rng(seed)
     corridor = Corridor.by_chance(rng, size)
     sensor = Sensor.by_chance(rng)
-    for index in range(frames):
-        yield sensor.expose(corridor.picture, rng, index / frames)
+    for _ in range(frames):
+        yield sensor.expose(corridor.picture, rng, filled=0)
 
 
 def write_clip(path: Path, images: Iterable[Image], frames_per_s: float) -> None:
@@ -157,6 +157,11 @@ class Walk:
             height_m=EYE_HEIGHT_M + rng.uniform(-0.04, 0.04),
             roll_deg=rng.uniform(1.0, 3.0),
         )
+
+    def nearness(self, at_s: float) -> float:
+        """From 0 at the far end to 1 before the door, and back to 0 once the person is gone."""
+        share = at_s / self.duration_s
+        return float(np.interp(share, (0, APPROACH_SHARE, 1), (0, 1, 0)))
 
     def pose(self, at_s: float) -> Pose:
         """Where the face is at a time from the clip's beginning."""
@@ -382,7 +387,7 @@ def _jacket(person: Floats, across: Floats, down: Floats) -> Floats:
     for side in (slice(None, middle), slice(middle, None)):
         seen = person[:, side].sum(axis=1) / SPRITE_FACE_PX
         begin, end = (seen[np.searchsorted(down[: len(seen), 0], y) - 1] for y in (_FADE_FROM, _PHOTO_BELOW))
-        widths = (np.clip(begin, 1.2, 2.0), np.clip(end, 1.4, 2.0), 1.6, 1.4, 1.15, 0)
+        widths = (np.clip(begin, 1.2, 2.0), np.clip(end, 1.4, 1.85), 1.6, 1.4, 1.15, 0)
         half_width[:, side] = np.interp(down, (_FADE_FROM, _PHOTO_BELOW, 2.6, 3.4, 4.2, 4.25), widths)
     return half_width
 
@@ -425,9 +430,9 @@ class Sensor:
 
     gains: Floats
     """(3,) BGR: white balance that is not quite right."""
-    first_exposure: float
-    last_exposure: float
-    """Automatic exposure follows while somebody fills the picture."""
+    exposure: float
+    near_exposure: float
+    """What automatic exposure makes of it while somebody fills the picture."""
     read_noise: float
     """Standard deviation in grey levels at black."""
     shot_noise: float
@@ -438,16 +443,16 @@ class Sensor:
         """From bright and clean to dim and noisy, as indoor cameras are."""
         return cls(
             gains=rng.uniform(0.94, 1.06, 3).astype(np.float32),
-            first_exposure=rng.uniform(0.75, 1.1),
-            last_exposure=rng.uniform(0.75, 1.1),
+            exposure=rng.uniform(0.75, 1.1),
+            near_exposure=rng.uniform(0.75, 1.1),
             read_noise=rng.uniform(1.0, 2.5),
             shot_noise=rng.uniform(0.02, 0.10),
         )
 
-    def expose(self, scene: Floats, rng: np.random.Generator, share: float) -> Image:
-        """One frame of the scene; `share` is how much of the clip is over, 0 to 1."""
+    def expose(self, scene: Floats, rng: np.random.Generator, filled: float) -> Image:
+        """One frame of the scene; `filled` is 0 where nobody is there, 1 where somebody is right before it."""
         height, width = scene.shape[:2]
-        exposure = self.first_exposure + (self.last_exposure - self.first_exposure) * share
+        exposure = self.exposure + (self.near_exposure - self.exposure) * filled
         light = cv2.GaussianBlur(scene, (0, 0), 0.6) * (exposure * self.gains)
         # Grey noise in every pixel, colour noise in every fourth: what is left after demosaicing.
         grey = rng.standard_normal((height, width, 1), np.float32)
