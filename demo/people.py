@@ -103,12 +103,20 @@ def _download(scratch: Path, archive: Path) -> None:
 
     pip compares the hash before it runs anything of the package. It then reads the metadata
     by the package's own setup.py, which cannot be turned off; with build isolation, its
-    default, that works also where setuptools is not installed (Python 3.12 and later).
+    default, that works also where setuptools is not installed (Python 3.12 and later). Only this
+    package is asked for as source: `:all:` would build setuptools itself from source, too.
     """
     requirement = scratch / "requirement.txt"
     requirement.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="ascii")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    what = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "--requirement", str(requirement)]
+    what = [
+        "--no-deps",
+        "--no-binary",
+        "face_recognition",
+        "--require-hashes",
+        "--requirement",
+        str(requirement),
+    ]
     try:
         done = subprocess.run(
             [*pip, *what, "--dest", str(scratch)],
