@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.camera import Camera, open_camera
+from edge.camera import Camera, open_camera, pictures, replay
 from edge.camera.pictures import picture_size, read_picture
 from edge.camera.replay import GAP_MS, PAUSE_MS, ReplayCamera, TimedImage, thin
 from edge.camera.rtsp import RtspCamera
@@ -506,6 +506,26 @@ def test_a_picture_that_is_cut_off_is_refused(suffix: str, share: float, tmp_pat
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match=r"part\.\w+: it is .*; pictures may be JPEG, PNG, BMP and WebP"):
         read_picture(path)
+
+
+def test_a_missing_an_empty_and_an_overlong_picture_file_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"gone\.png: there is no such file"):
+        read_picture(tmp_path / "gone.png")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(InputError, match=r"empty\.png: the file is empty"):
+        read_picture(tmp_path / "empty.png")
+    monkeypatch.setattr(pictures, "MAX_PICTURE_BYTES", 10)
+    (tmp_path / "long.png").write_bytes(bytes(11))
+    with pytest.raises(InputError, match=r"long\.png: has 11 bytes; up to 10 are taken"):
+        read_picture(tmp_path / "long.png")
+
+
+def test_a_video_with_huge_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+    with pytest.raises(InputError, match=r"clip\.avi: its frames have 96 x 64 pixels"):
+        open_replay(*make_video(tmp_path))
 
 
 def test_a_folder_named_as_a_picture_is_refused(tmp_path: Path) -> None:
