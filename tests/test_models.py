@@ -68,8 +68,6 @@ def test_the_reference_vectors_tell_people_apart(key: str) -> None:
     assert min(first @ second, first @ third, second @ third) > max(v @ other for v in (first, second, third))
 
 
-def test_the_model_card_names_every_file_with_its_hash() -> None:
+def test_the_model_card_names_every_file() -> None:
     card = (MANIFEST.folder / "README.md").read_text(encoding="utf-8")
-    for spec in MANIFEST.models.values():
-        assert spec.file in card
-        assert spec.sha256[:16] in card
+    assert all(spec.file in card for spec in MANIFEST.models.values())

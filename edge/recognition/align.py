@@ -56,7 +56,8 @@ def crop(image: Image, keypoints: Points, template: Template, crop_px: int) -> I
     """The aligned (crop_px, crop_px, 3) BGR crop; black where it reaches outside the picture.
 
     A face more than twice as large as the crop wants it is averaged down first, because
-    bilinear sampling alone then skips pixels and aliases.
+    bilinear sampling alone then skips pixels and aliases: on ten faces of 3 to 20 times the
+    crop, cosine to the same face in a picture averaged down as a whole 0.987, so 0.997.
 
     Raises BadImage where the keypoints show no face or the crop lies outside the picture.
     """
