@@ -77,7 +77,10 @@ def checked(file: Path, key: str) -> Path:
     """The file, if its hash is the one that the manifest names as its source."""
     expected = load_manifest(MODELS).model(key).source.sha256
     if sha256(file.read_bytes()) != expected:
-        raise SystemExit(f"{file}: not the file that the manifest names as the source of {key} ({expected})")
+        raise SystemExit(
+            f"{file}: not the file that the manifest names as the source of {key} ({expected}); after a "
+            "build with --facenet, first restore models/manifest.toml"
+        )
     return file
 
 
