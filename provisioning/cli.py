@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     enrol.add_argument("fleet", type=Path)
     enrol.add_argument("person", help="an id such as E1042, not a name: it travels in every event")
     enrol.add_argument("photo", type=Path, nargs="+", help="one face each; three or more are best")
-    enrol.add_argument("--embedder", default=RecognitionConfig.embedder, help="default %(default)s")
+    enrol.add_argument("--embedder", default=RecognitionConfig().embedder, help="default %(default)s")
     enrol.add_argument(
         "--models-dir", type=Path, help="a folder with manifest.toml; default: the installed models"
     )

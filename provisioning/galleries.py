@@ -55,7 +55,8 @@ def publish(fleet: Fleet, gallery: Gallery) -> tuple[Path, ...]:
 def _write_atomically(path: Path, content: bytes) -> None:
     """The old file or the new one, never a part of either, also after a power cut."""
     temporary = path.with_suffix(".new")
-    with temporary.open("wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -49,7 +49,6 @@ class ScriptedBroker:
     """Send this DISCONNECT right after CONNACK on the first connection."""
     publications: list[Publication] = field(default_factory=list)
     connects: list[bytes] = field(default_factory=list)
-    most_unanswered: int = 0
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()

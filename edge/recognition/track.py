@@ -65,9 +65,9 @@ class Tracker:
                 by_number.pop(number).follow(faces[index].box, now_mono_ms)
         sightings = []
         for index, face in enumerate(faces):
-            number = claimed.get(index) or self._begin(face, now_mono_ms)
-            if number is not None:
-                sightings.append(Sighting(track=number, face=face, seen_mono_ms=now_mono_ms))
+            belongs = claimed.get(index) or self._begin(face, now_mono_ms)
+            if belongs is not None:
+                sightings.append(Sighting(track=belongs, face=face, seen_mono_ms=now_mono_ms))
         return tuple(sightings), ended
 
     def end_all(self) -> tuple[int, ...]:

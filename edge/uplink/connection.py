@@ -95,7 +95,8 @@ class Connection:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=_will_properties())
+        delay = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
+        self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=delay)
         if broker.url.startswith("mqtts://"):
             self._client.tls_set_context(_tls_context(broker))
 
@@ -106,8 +107,7 @@ class Connection:
             BrokerUnavailable: nobody answers at that address, or TLS fails.
         """
         address = urlsplit(self._broker.url)
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=SESSION_EXPIRY_S)
         try:
             self._client.connect(
                 address.hostname or "",
@@ -128,9 +128,9 @@ class Connection:
         self, topic: str, payload: bytes | str, *, retain: bool = False, content_type: str = ""
     ) -> int | None:
         """Hand a QoS 1 message to the connection; its message id, or None if the connection is gone."""
-        properties = Properties(PacketTypes.PUBLISH)
-        if content_type:
-            properties.ContentType = content_type
+        properties = _properties(
+            PacketTypes.PUBLISH, **({"ContentType": content_type} if content_type else {})
+        )
         info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
@@ -159,9 +159,11 @@ class Connection:
         self._inbox.put(Published(mid=mid, reason=reason.value))
 
 
-def _will_properties() -> Properties:
-    properties = Properties(PacketTypes.WILLMESSAGE)
-    properties.WillDelayInterval = WILL_DELAY_S
+def _properties(packet: int, **values: int | str) -> Properties:
+    """MQTT 5 properties of a packet by their names in section 2.2.2.2, without the spaces."""
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    for name, value in values.items():
+        setattr(properties, name, value)
     return properties
 
 

@@ -123,17 +123,17 @@ class Publisher:
             if session.acknowledged:
                 backoff_s = self._broker.retry_min_s
             pause_s = TAKEN_OVER_PAUSE_S if closed.reason == SESSION_TAKEN_OVER else backoff_s
+            again_at_s = self._monotonic_s() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
             log.warning("broker: %s; next try in about %.0f s", closed.detail, pause_s)
-            self._pause(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            self._pause_until(again_at_s)
             backoff_s = min(backoff_s * 2, self._broker.retry_max_s)
 
     def _finished(self) -> bool:
         return self._stop_at_s is not None and self._monotonic_s() >= self._stop_at_s
 
-    def _pause(self, pause_s: float) -> None:
-        until_s = self._monotonic_s() + pause_s
-        while self._stop_at_s is None and self._monotonic_s() < until_s:
-            self._next(min(1.0, pause_s))
+    def _pause_until(self, at_s: float) -> None:
+        while self._stop_at_s is None and (left_s := at_s - self._monotonic_s()) > 0:
+            self._next(min(1.0, left_s))
 
     def _next(self, timeout_s: float) -> Message | None:
         self._turned()
@@ -143,12 +143,13 @@ class Publisher:
             return None
 
     def _connect_and_serve(self, session: _Session) -> Closed:
+        deadline_s = self._monotonic_s() + CONNECT_TIMEOUT_S
         # An inbox of its own keeps the last connection's stragglers out of this one.
         self._inbox = SimpleQueue()
         will = Will(f"{self._topic}/status", self._status(State.LOST, self._conn))
         connection = Connection(self._broker, self._device, will, self._inbox).open()
         try:
-            closed = self._await_acceptance(session)
+            closed = self._await_acceptance(session, deadline_s)
             if closed is None:
                 log.info("broker: connected to %s", self._broker.url)
                 closed = self._serve(connection, session)
@@ -156,8 +157,7 @@ class Publisher:
         finally:
             connection.close()
 
-    def _await_acceptance(self, session: _Session) -> Closed | None:
-        deadline_s = self._monotonic_s() + CONNECT_TIMEOUT_S
+    def _await_acceptance(self, session: _Session, deadline_s: float) -> Closed | None:
         while self._monotonic_s() < deadline_s:
             match self._next(0.5):
                 case Connected(receive_maximum):

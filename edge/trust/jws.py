@@ -1,0 +1,271 @@
+"""Everything that is signed: JSON Web Signatures in compact form (RFC 7515), one typ and one algorithm a key.
+
+Verifying never asks the token what to trust: the key is found by `kid` among those given,
+its algorithm is the key's own, and headers that point elsewhere (`jku`, `jwk`, `x5u`,
+`x5c`) or change the rules (`crit`, `b64`) are refused. PyJWT does the cryptography.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from edge.errors import KeyFileError, Refusal, TokenRefused
+from edge.records import SignedToken
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+ES256 = "ES256"
+EDDSA = "EdDSA"
+
+MAX_TOKEN_BYTES = 64 * 1024
+"""The keys document is the largest; events have a limit of their own."""
+
+MAX_DEPTH = 16
+"""Nesting of a payload; ours have 4, and a parser that recurses must not be made to."""
+
+FORBIDDEN_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
+
+_PART = re.compile(rb"[A-Za-z0-9_-]+")
+_COORDINATE_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key, the one algorithm it verifies and what it may have signed."""
+
+    kid: str
+    algorithm: str
+    public: PublicKey
+    typs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key under its name, the RFC 7638 thumbprint of its public half."""
+
+    kid: str
+    algorithm: str
+    private: PrivateKey
+
+    @classmethod
+    def of(cls, private: PrivateKey) -> Self:
+        """Name a private key. Raises KeyFileError unless it is P-256 or Ed25519."""
+        public = private.public_key()
+        return cls(kid=thumbprint(jwk_of(public)), algorithm=algorithm_of(public), private=private)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A new P-256 key."""
+        return cls.of(ec.generate_private_key(ec.SECP256R1()))
+
+    @property
+    def public_jwk(self) -> dict[str, str]:
+        return jwk_of(self.private.public_key()) | {"kid": self.kid}
+
+    def verification_key(self, typs: frozenset[str]) -> VerificationKey:
+        """The public half, for what it may have signed."""
+        return VerificationKey(self.kid, self.algorithm, self.private.public_key(), typs)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A token whose signature holds: what it says, who signed it, its hash."""
+
+    claims: dict[str, Any]
+    kid: str
+    hash: str
+
+
+def sign(claims: Mapping[str, Any], key: SigningKey, typ: str) -> SignedToken:
+    """Sign claims as a compact JWS of this typ."""
+    payload = json.dumps(claims, separators=(",", ":"), allow_nan=False).encode()
+    headers = {"typ": typ, "kid": key.kid}
+    compact = jwt.api_jws.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
+    return SignedToken(compact=compact, hash=token_hash(compact))
+
+
+def verify(
+    compact: str | bytes,
+    typ: str,
+    keys: Mapping[str, VerificationKey],
+    max_bytes: int = MAX_TOKEN_BYTES,
+) -> Verified:
+    """The claims of a token of this typ that one of these keys signed.
+
+    Raises:
+        TokenRefused: with the first reason found; nothing of the token is then to be believed.
+    """
+    token = _as_ascii(compact, max_bytes)
+    header = parse_object(token.split(".", 1)[0].encode(), "header")
+    if header.get("typ") != typ:
+        raise TokenRefused(Refusal.WRONG_TYPE, f"typ is {_short(header.get('typ'))}, expected {typ}")
+    forbidden = sorted(FORBIDDEN_HEADERS & header.keys())
+    if forbidden:
+        raise TokenRefused(Refusal.FORBIDDEN_HEADER, f"header has {', '.join(forbidden)}")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or kid not in keys:
+        raise TokenRefused(Refusal.UNKNOWN_KEY, f"kid {_short(kid)} is not registered")
+    key = keys[kid]
+    if header.get("alg") != key.algorithm:
+        raise TokenRefused(
+            Refusal.WRONG_ALGORITHM, f"alg is {_short(header.get('alg'))}, the key's is {key.algorithm}"
+        )
+    if typ not in key.typs:
+        raise TokenRefused(Refusal.WRONG_USE, f"this key may not sign {typ}")
+    try:
+        jwt.api_jws.decode(token, key.public, algorithms=[key.algorithm])
+    except jwt.PyJWTError as error:
+        raise TokenRefused(Refusal.BAD_SIGNATURE, "the signature does not fit") from error
+    claims = parse_object(token.split(".")[1].encode(), "payload")
+    return Verified(claims=claims, kid=kid, hash=token_hash(token))
+
+
+def token_hash(compact: str) -> str:
+    """base64url(SHA-256(signing input)): without the signature, because an ECDSA signature is malleable."""
+    return encode_base64url(hashlib.sha256(compact.rpartition(".")[0].encode("ascii")).digest())
+
+
+def jwk_of(public: PublicKey) -> dict[str, str]:
+    """The public members of a JWK (RFC 7517, RFC 8037). Raises KeyFileError for another kind of key."""
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return {"kty": "OKP", "crv": "Ed25519", "x": encode_base64url(public.public_bytes_raw())}
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        raise KeyFileError("keys must be P-256 or Ed25519")
+    numbers = public.public_numbers()
+    x, y = (encode_base64url(number.to_bytes(_COORDINATE_BYTES, "big")) for number in (numbers.x, numbers.y))
+    return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+
+
+def key_from_jwk(jwk: Mapping[str, Any], typs: frozenset[str]) -> VerificationKey:
+    """A verification key from the public members of a JWK; others are ignored, but for a `kid` that lies.
+
+    Raises TokenRefused (malformed) where it is no P-256 or Ed25519 key or its kid is not its thumbprint.
+    """
+    try:
+        public = _public_key(jwk)
+    except (KeyError, ValueError, TypeError) as error:
+        raise TokenRefused(Refusal.MALFORMED, f"not a public P-256 or Ed25519 JWK: {error}") from error
+    kid = thumbprint(jwk_of(public))
+    if jwk.get("kid", kid) != kid:
+        raise TokenRefused(Refusal.MALFORMED, f"kid {_short(jwk['kid'])} is not the key's thumbprint")
+    return VerificationKey(kid, algorithm_of(public), public, typs)
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """RFC 7638: SHA-256 over the required members in order, base64url."""
+    required = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}[jwk["kty"]]
+    canonical = json.dumps({name: jwk[name] for name in required}, separators=(",", ":"), sort_keys=True)
+    return encode_base64url(hashlib.sha256(canonical.encode()).digest())
+
+
+def algorithm_of(public: PublicKey) -> str:
+    """The one algorithm of a kind of key."""
+    return EDDSA if isinstance(public, ed25519.Ed25519PublicKey) else ES256
+
+
+def encode_base64url(data: bytes) -> str:
+    """base64url without padding (RFC 7515, section 2)."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: bytes) -> bytes:
+    """Strictly: no padding, no other characters, no unused bits set. Raises ValueError."""
+    if not _PART.fullmatch(text):
+        raise ValueError("not base64url")
+    data = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    if encode_base64url(data).encode() != text:
+        raise ValueError("base64url with bits left over")
+    return data
+
+
+def _as_ascii(compact: str | bytes, max_bytes: int) -> str:
+    if len(compact) > max_bytes:
+        raise TokenRefused(Refusal.TOO_LARGE, f"{len(compact)} bytes, at most {max_bytes}")
+    raw = compact.encode("utf-8", "surrogatepass") if isinstance(compact, str) else compact
+    parts = raw.split(b".")
+    if len(parts) != 3:  # noqa: PLR2004 - header, payload, signature (RFC 7515, section 7.1)
+        raise TokenRefused(Refusal.MALFORMED, f"{len(parts)} parts, expected 3")
+    for part in parts:
+        try:
+            decode_base64url(part)
+        except ValueError as error:
+            raise TokenRefused(Refusal.MALFORMED, str(error)) from error
+    return raw.decode("ascii")
+
+
+def parse_object(part: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in one base64url part of a token; strict, because parsers that differ can be played off.
+
+    Raises TokenRefused (malformed).
+    """
+    try:
+        text = decode_base64url(part)
+    except ValueError as error:
+        raise TokenRefused(Refusal.MALFORMED, f"{what}: {error}") from error
+    if _depth(text) > MAX_DEPTH:
+        raise TokenRefused(Refusal.MALFORMED, f"{what} is nested more than {MAX_DEPTH} deep")
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
+        )
+    except ValueError as error:
+        raise TokenRefused(Refusal.MALFORMED, f"{what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise TokenRefused(Refusal.MALFORMED, f"{what} is not a JSON object")
+    return value
+
+
+def _depth(text: bytes) -> int:
+    """An upper bound of the nesting, before a recursive parser sees it."""
+    deepest = depth = 0
+    for byte in text:
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a member appears twice")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _public_key(jwk: Mapping[str, Any]) -> PublicKey:
+    if (jwk["kty"], jwk["crv"]) == ("OKP", "Ed25519"):
+        return ed25519.Ed25519PublicKey.from_public_bytes(_coordinate(jwk["x"]))
+    if (jwk["kty"], jwk["crv"]) != ("EC", "P-256"):
+        raise ValueError(f"{_short(jwk['kty'])} {_short(jwk['crv'])}")
+    x, y = (int.from_bytes(_coordinate(jwk[name]), "big") for name in ("x", "y"))
+    return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+
+
+def _coordinate(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("a coordinate is not a string")
+    data = decode_base64url(text.encode())
+    if len(data) != _COORDINATE_BYTES:
+        raise ValueError(f"a coordinate has {len(data)} bytes")
+    return data
+
+
+def _short(value: object) -> str:
+    """A foreign value, safe to show in one line."""
+    return repr(value)[:80]

@@ -1,0 +1,178 @@
+"""From photographs to a template: what makes one, and what is refused with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from demo.people import sample_people
+from edge.assembly import Eyes, open_eyes
+from edge.camera.pictures import read_picture
+from edge.config import RecognitionConfig
+from edge.errors import GalleryError, HadirError, InputError, NotEnrollable
+from edge.recognition.gallery import Gallery, make_gallery
+from edge.records import Image
+from provisioning.cli import main
+from provisioning.enrol import Enrolment, embed_photo, enrol
+from provisioning.galleries import current_gallery, publish, with_person
+from provisioning.keys import Fleet, init_fleet
+
+
+@pytest.fixture(scope="module")
+def eyes() -> Eyes:
+    return open_eyes(RecognitionConfig())
+
+
+@pytest.fixture(scope="module")
+def people() -> dict[str, tuple[Path, ...]]:
+    try:
+        return sample_people()
+    except HadirError as error:
+        pytest.skip(f"the sample portraits cannot be fetched here: {error}")
+
+
+@pytest.fixture
+def nobody(eyes: Eyes) -> Gallery:
+    return make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return init_fleet(tmp_path / "fleet", site="hq", devices=["door-01", "door-02"])
+
+
+def saved(path: Path, image: Image) -> Path:
+    cv2.imwrite(str(path), image)
+    return path
+
+
+def test_a_template_is_the_unit_mean_of_a_persons_photographs(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery
+) -> None:
+    photos = people["P44"]
+    enrolment = enrol(eyes, "P44", photos, nobody)
+    mean = np.mean([embed_photo(eyes, photo) for photo in photos], axis=0)
+    assert float(enrolment.template @ mean) == pytest.approx(float(np.linalg.norm(mean)), abs=1e-5)
+    assert float(np.linalg.norm(enrolment.template)) == pytest.approx(1, abs=1e-5)
+    assert enrolment.photos == len(photos)
+    assert enrolment.least_similarity > 0.7
+
+
+def test_two_people_are_unlike_and_one_persons_pictures_are_alike(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]]
+) -> None:
+    first, second, third = (embed_photo(eyes, photo) for photo in people["P44"])
+    other = embed_photo(eyes, people["P46"][0])
+    assert min(float(first @ second), float(second @ third)) > 0.6
+    assert max(float(vector @ other) for vector in (first, second, third)) < 0.3
+
+
+@pytest.mark.parametrize("person", ["", "Budi Santoso", "../E1", "E" * 65, "E1\n"])
+def test_an_id_that_must_not_travel_is_refused(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery, person: str
+) -> None:
+    with pytest.raises(InputError, match="must match"):
+        enrol(eyes, person, people["P44"], nobody)
+
+
+def test_a_picture_without_a_face_is_refused_by_name(eyes: Eyes, tmp_path: Path, nobody: Gallery) -> None:
+    wall = saved(tmp_path / "wall.png", np.full((300, 300, 3), 128, np.uint8))
+    with pytest.raises(NotEnrollable, match="no face found") as refusal:
+        enrol(eyes, "E1", [wall], nobody)
+    assert str(wall) in str(refusal.value)
+
+
+def test_a_picture_with_two_people_is_refused(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]], tmp_path: Path, nobody: Gallery
+) -> None:
+    pair = [cv2.resize(read_picture(people[person][0]), (400, 500)) for person in ("P44", "P46")]
+    together = saved(tmp_path / "pair.png", np.hstack(pair).astype(np.uint8))
+    with pytest.raises(NotEnrollable, match="2 faces of similar size; crop the picture"):
+        enrol(eyes, "E1", [together], nobody)
+
+
+def test_a_face_that_is_too_small_is_refused(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]], tmp_path: Path, nobody: Gallery
+) -> None:
+    small = cv2.resize(read_picture(people["P44"][0]), (160, 200), interpolation=cv2.INTER_AREA)
+    with pytest.raises(NotEnrollable, match="at least 80 px are needed"):
+        enrol(eyes, "E1", [saved(tmp_path / "small.png", small.astype(np.uint8))], nobody)
+
+
+def test_a_photograph_of_somebody_else_among_the_others_is_refused_by_name(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery
+) -> None:
+    with pytest.raises(NotEnrollable, match="is it somebody else") as refusal:
+        enrol(eyes, "P44", [*people["P44"], people["P46"][0]], nobody)
+    assert "biden" in str(refusal.value)
+
+
+def test_the_same_person_under_two_ids_is_noticed(
+    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery
+) -> None:
+    first: Enrolment = enrol(eyes, "P44", people["P44"][:2], nobody)
+    gallery = with_person(nobody, "P44", first.template)
+    again = enrol(eyes, "E9", people["P44"][2:], gallery)
+    assert again.lookalike is not None
+    assert again.lookalike[0] == "P44"
+    assert enrol(eyes, "P44", people["P44"][2:], gallery).lookalike is None, "being like oneself is no warning"
+    assert enrol(eyes, "P46", people["P46"], gallery).lookalike is None
+
+
+def test_enrolling_raises_the_version_and_reaches_every_board(eyes: Eyes, fleet: Fleet) -> None:
+    axis = np.eye(1, eyes.embedder.dimensions, dtype=np.float32)[0]
+    gallery = current_gallery(fleet, eyes)
+    assert (gallery.version, gallery.people) == (0, ())
+    for version, person in enumerate(("E1", "E2", "E1"), 1):
+        gallery = with_person(current_gallery(fleet, eyes), person, axis)
+        boards = publish(fleet, gallery)
+        assert current_gallery(fleet, eyes).version == version
+        assert sorted(path.parent.name for path in boards) == ["door-01", "door-02"]
+        assert {path.read_bytes() for path in boards} == {(fleet.folder / "gallery.hadir").read_bytes()}
+    assert current_gallery(fleet, eyes).people == ("E1", "E2")
+    assert not list(fleet.folder.rglob("*.new")), "nothing half-written is left"
+
+
+def test_a_gallery_of_other_models_is_not_extended(eyes: Eyes, fleet: Fleet) -> None:
+    publish(fleet, make_gallery(1, "f" * 64, 128, {}))
+    with pytest.raises(GalleryError, match="made by embedder ffffffffffffffff"):
+        current_gallery(fleet, eyes)
+
+
+def test_the_commands_make_a_board_and_say_what_they_made(
+    tmp_path: Path, people: dict[str, tuple[Path, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = tmp_path / "fleet"
+    init = ["init", str(fleet), "--site", "hq", "--device", "door-01", "--direction", "in"]
+    assert main(init) == 0
+    assert main(["enrol", str(fleet), "P44", *map(str, people["P44"])]) == 0
+    said = capsys.readouterr().out
+    assert "board door-01: " + str(fleet / "boards/door-01/edge.toml") in said
+    assert "enrolled P44 from 3 photograph(s)" in said
+    assert "gallery version 1, 1 people" in said
+    assert sorted(path.name for path in (fleet / "boards/door-01").iterdir()) == [
+        "device.pem",
+        "edge.toml",
+        "gallery.hadir",
+        "keys.jws",
+    ]
+
+
+def test_a_command_that_cannot_be_carried_out_says_why_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["enrol", str(tmp_path / "nowhere"), "E1", "photo.jpg"]) == 78
+    said = capsys.readouterr().err
+    assert said.startswith("hadir-provision: ")
+    assert said.count("\n") == 1
+    assert "nowhere" in said
+
+
+def test_init_over_an_existing_fleet_destroys_nothing(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file()}
+    assert main(["init", str(fleet.folder), "--site", "hq", "--device", "door-01"]) != 0
+    assert {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file()} == before
+    assert str(fleet.folder) in capsys.readouterr().err
