@@ -9,27 +9,28 @@ who was enrolled, and the stranger was looked at properly and recognised as nobo
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from demo.broker import embedded_broker
+from demo.consumer import listening
 from demo.people import sample_people
 from demo.walkpast import empty_corridor, render_walkpast, write_clip
 from edge.assembly import open_eyes
 from edge.camera.pictures import read_picture
 from edge.config import RecognitionConfig
 from edge.errors import HadirError, InputError
-from edge.records import Box
+from edge.records import Box, Image
 
 FRAMES_PER_S = 12.0
 WALK_FRAMES = 48
@@ -38,7 +39,8 @@ GAP_FRAMES = 18
 
 DEVICE = "door-01"
 MIN_GOOD_FRAMES = 3
-TIMEOUT_S = 120.0
+EXPECTED_EVENTS = 2
+"""The daemon's start, and one attendance."""
 
 TRACK_ENDED = re.compile(r"track ended: track=(\d+) frames=(\d+) good_frames=(\d+) outcome=(\S+)")
 
@@ -90,10 +92,13 @@ def _play(swap: bool, seed: int, folder: Path) -> int:
                     "--direction", "in", "--broker", url, "--source", str(clip))  # fmt: skip
         run_command("hadir-provision", "enrol", str(fleet), cast.enrolled, *map(str, cast.photos))
         with listening(url, fleet / "devices.jwks") as central:
-            say("the daemon watches the door")
+            say("hadir-edge run: the daemon watches the door")
             tracks = watch_door(fleet / "boards" / DEVICE / "edge.toml")
-            received = stop_listening(central)
-    return report(cast, received, tracks)
+            central.wait_for(EXPECTED_EVENTS)
+    say("what hadir-central received and verified:")
+    for event in central.events:
+        print("   ", describe(event))
+    return report(cast, central.events, tracks)
 
 
 def choose_cast(people: dict[str, tuple[Path, ...]], swap: bool) -> Cast:
@@ -114,7 +119,9 @@ def render(cast: Cast, seed: int, clip: Path) -> None:
     walks = chain(
         render_walkpast(cast.walks, _face(cast.walks), seed, WALK_FRAMES, frames_per_s=FRAMES_PER_S),
         empty_corridor(seed, GAP_FRAMES),
-        render_walkpast(cast.stranger, _face(cast.stranger), seed + 1, WALK_FRAMES, frames_per_s=FRAMES_PER_S),
+        render_walkpast(
+            cast.stranger, _face(cast.stranger), seed + 1, WALK_FRAMES, frames_per_s=FRAMES_PER_S
+        ),
         empty_corridor(seed + 1, GAP_FRAMES),
     )
     write_clip(clip, _with_progress(walks, 2 * (WALK_FRAMES + GAP_FRAMES)), FRAMES_PER_S)
@@ -137,9 +144,20 @@ def watch_door(config: Path) -> tuple[TrackSeen, ...]:
     return tuple(tracks)
 
 
-def report(cast: Cast, received: Sequence[dict[str, object]], tracks: Sequence[TrackSeen]) -> int:
+def describe(event: Mapping[str, Any]) -> str:
+    """An event in a line, from what the consumer printed as JSON."""
+    if not event["believed"]:
+        return f"{event['verdict']}: {event.get('detail', '')}"
+    when = event["seen_s"] if event["seen_s"] is not None else event["arrived_s"]
+    clock = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    word = "seen" if event["seen_s"] is not None else "arrived"
+    who = f"{event['person']} {event['direction']}" if event["person"] else ""
+    return f"verified  {event['device']}  seq {event['seq']}  {event['event']:<10}  {who:<8}  {word} {clock}"
+
+
+def report(cast: Cast, received: Sequence[Mapping[str, Any]], tracks: Sequence[TrackSeen]) -> int:
     """Hold what arrived against what must have."""
-    attendances = [event for event in received if event["event"] == "attendance"]
+    attendances = [event for event in received if event["believed"] and event["event"] == "attendance"]
     expected = [event for event in attendances if event["person"] == cast.enrolled]
     attended = [track for track in tracks if track.outcome == "attendance"]
     strangers = [
@@ -148,7 +166,9 @@ def report(cast: Cast, received: Sequence[dict[str, object]], tracks: Sequence[T
         if attended and track.number > attended[0].number and track.good_frames >= MIN_GOOD_FRAMES
     ]
     checks = {
-        f"exactly one verified attendance arrived, for {cast.enrolled}": len(attendances) == len(expected) == 1,
+        f"exactly one verified attendance arrived, for {cast.enrolled}": len(attendances)
+        == len(expected)
+        == 1,
         "exactly one track became an attendance": len(attended) == 1,
         f"the stranger was seen in at least {MIN_GOOD_FRAMES} good frames and matched nobody": bool(strangers)
         and all(track.outcome == "no-match" for track in strangers),
@@ -183,7 +203,7 @@ def _face(photo: Path) -> Box:
     return max(faces, key=lambda face: face.box.width_px).box
 
 
-def _with_progress(images: Iterator[object], count: int) -> Iterator[object]:
+def _with_progress(images: Iterator[Image], count: int) -> Iterator[Image]:
     for number, image in enumerate(images, 1):
         if sys.stderr.isatty():
             print(f"\r    frame {number} of {count}", end="" if number < count else "\n", file=sys.stderr)
@@ -191,7 +211,9 @@ def _with_progress(images: Iterator[object], count: int) -> Iterator[object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("--swap", action="store_true", help="enrol the other person; the result swaps")
     parser.add_argument("--seed", type=int, help="render the same walks again")
     return parser

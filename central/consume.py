@@ -1,0 +1,155 @@
+"""Receives events from the broker: MQTT 5, acknowledged by hand, bounded in size.
+
+The broker may hand a message to us again until it was acknowledged, so it is acknowledged
+only after it was dealt with. The only importer of paho-mqtt on the server's side.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge.errors import BrokerUnavailable, ConfigError
+
+EVENT_TOPICS = "hadir/v1/+/up/event"
+
+ANSWER_S = 10.0
+"""For TCP, TLS, CONNACK and SUBACK each."""
+
+RECONNECT_MAX_S = 30
+
+MAX_PACKET_BYTES = 16 * 1024
+"""Announced to the broker: an event has at most 4 KiB, and nothing larger is for us."""
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the broker is, and how to recognise it and be recognised."""
+
+    url: str
+    client_id: str = "central-1"
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    private_key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it arrived, to be acknowledged once it was dealt with."""
+
+    topic: str
+    payload: bytes
+    acknowledge: Callable[[], object]
+
+
+class Consumer:
+    """A subscription to all boards' events; messages wait in order until they are taken."""
+
+    def __init__(self, broker: BrokerAddress, client: mqtt.Client) -> None:
+        self._broker = broker
+        self._client = client
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._subscribed = threading.Event()
+        self._refusal: str | None = None
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+
+    def take(self, timeout_s: float) -> Message | None:
+        """The next message; None where none came in time."""
+        try:
+            return self._messages.get(timeout=timeout_s)
+        except Empty:
+            return None
+
+    def wait_until_listening(self) -> None:
+        """Return once the broker has confirmed the subscription. Raises BrokerUnavailable."""
+        if not self._subscribed.wait(ANSWER_S) or self._refusal is not None:
+            reason = self._refusal or "no answer to the subscription"
+            raise BrokerUnavailable(
+                f"broker {self._broker.url}: {reason}; check that it speaks MQTT 5 and lets "
+                f"{self._broker.client_id} read {EVENT_TOPICS}"
+            )
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._refuse(f"refused: {reason}")
+        else:
+            # Subscribed anew on every connection, because sessions begin clean.
+            self._client.subscribe(EVENT_TOPICS, qos=1)
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._refuse(f"subscription refused: {reasons[0]}")
+        self._subscribed.set()
+
+    def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        mid, qos = message.mid, message.qos
+        self._messages.put(Message(message.topic, bytes(message.payload), lambda: self._client.ack(mid, qos)))
+
+    def _refuse(self, reason: str) -> None:
+        self._refusal = reason
+        self._subscribed.set()
+
+
+@contextmanager
+def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
+    """Connect, subscribe, and yield a consumer that listens; reconnects by itself.
+
+    Raises:
+        BrokerUnavailable: nobody answers, or the broker refuses.
+        ConfigError: URL or certificate files cannot be used.
+    """
+    address = urlsplit(broker.url)
+    if address.scheme not in _PORTS or not address.hostname:
+        raise ConfigError(f"broker {broker.url!r}: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2, client_id=broker.client_id, protocol=mqtt.MQTTv5, manual_ack=True
+    )
+    client.connect_timeout = ANSWER_S
+    client.reconnect_delay_set(1, RECONNECT_MAX_S)
+    if address.scheme == "mqtts":
+        client.tls_set_context(_tls_context(broker))
+    consumer = Consumer(broker, client)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = MAX_PACKET_BYTES
+    properties.SessionExpiryInterval = 0
+    try:
+        port = address.port or _PORTS[address.scheme]
+        client.connect(address.hostname, port, clean_start=True, properties=properties)
+    except (OSError, ValueError) as error:
+        raise BrokerUnavailable(
+            f"broker {broker.url}: {error}; check that it runs, and its address"
+        ) from error
+    client.loop_start()
+    try:
+        consumer.wait_until_listening()
+        yield consumer
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def _tls_context(broker: BrokerAddress) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=broker.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if broker.cert_file is not None:
+            context.load_cert_chain(broker.cert_file, broker.private_key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"broker {broker.url}: certificate files cannot be used: {error}") from error
+    return context

@@ -1,0 +1,91 @@
+"""Which board owns which key: `devices.jwks`, as provisioning writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.errors import KeyFileError, TokenRefused
+from edge.trust.jws import VerificationKey, key_from_jwk
+from edge.trust.tokens import EVENT_TYP, HEAD_TYP
+
+MAX_REGISTRY_BYTES = 64 * 1024 * 1024
+"""100,000 keys of about 350 bytes are 35 MB."""
+
+DEVICE_TYPS = frozenset({EVENT_TYP, HEAD_TYP, "hadir-reply+jwt", "hadir-report+jwt", "hadir-enrol+jwt"})
+"""What boards sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Whose key it is, and for which part of which chain it speaks."""
+
+    device: str
+    site: str
+    key: VerificationKey
+    chain: str | None
+    """None while the key may begin any chain of its device."""
+    first_seq: int | None
+    last_seq: int | None
+    revoked_at: int | None
+    """Seconds since 1970; None for a key in use."""
+
+    def speaks_for(self, chain: str, seq: int) -> bool:
+        """Whether an event at this place may carry this key's signature."""
+        first_seq = 1 if self.first_seq is None else self.first_seq
+        return (
+            self.chain in (None, chain)
+            and first_seq <= seq
+            and (self.last_seq is None or seq <= self.last_seq)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All registrations by kid."""
+
+    registrations: Mapping[str, Registration]
+
+    @property
+    def keys(self) -> dict[str, VerificationKey]:
+        return {kid: registration.key for kid, registration in self.registrations.items()}
+
+
+def load_registry(path: Path) -> Registry:
+    """Read `devices.jwks`.
+
+    Raises:
+        KeyFileError: missing or damaged; names the file, the entry and what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_REGISTRY_BYTES + 1)
+    except OSError as error:
+        raise KeyFileError(
+            f"{path}: the registry of devices cannot be read ({error.strerror}); copy devices.jwks from the fleet"
+        ) from error
+    if len(content) > MAX_REGISTRY_BYTES:
+        raise KeyFileError(f"{path}: larger than {MAX_REGISTRY_BYTES} bytes")
+    try:
+        entries = json.loads(content)["keys"]
+        registrations = [_registration(entry) for entry in entries]
+    except (ValueError, KeyError, TypeError, TokenRefused) as error:
+        raise KeyFileError(f"{path}: not a registry of devices: {error}") from error
+    return Registry({registration.key.kid: registration for registration in registrations})
+
+
+def _registration(entry: Mapping[str, Any]) -> Registration:
+    device, site = entry["device"], entry["site"]
+    if not isinstance(device, str) or not isinstance(site, str):
+        raise ValueError(f"device {device!r} and site {site!r} must be strings")
+    numbers = {name: entry.get(name) for name in ("first_seq", "last_seq", "revoked_at")}
+    for name, value in numbers.items():
+        if value is not None and type(value) is not int:
+            raise ValueError(f"{name} of {device} is {value!r}, not a whole number")
+    chain = entry.get("chain")
+    if chain is not None and not isinstance(chain, str):
+        raise ValueError(f"chain of {device} is {chain!r}, not a string")
+    return Registration(device, site, key_from_jwk(entry, DEVICE_TYPS), chain, **numbers)
