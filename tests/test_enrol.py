@@ -8,40 +8,21 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.people import sample_people
-from edge.assembly import Eyes, open_eyes
+from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
-from edge.config import RecognitionConfig
-from edge.errors import GalleryError, HadirError, InputError, NotEnrollable
+from edge.errors import GalleryError, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.records import Image
 from provisioning.cli import main
 from provisioning.enrol import Enrolment, embed_photo, enrol
 from provisioning.galleries import current_gallery, publish, with_person
-from provisioning.keys import Fleet, init_fleet
-
-
-@pytest.fixture(scope="module")
-def eyes() -> Eyes:
-    return open_eyes(RecognitionConfig())
-
-
-@pytest.fixture(scope="module")
-def people() -> dict[str, tuple[Path, ...]]:
-    try:
-        return sample_people()
-    except HadirError as error:
-        pytest.skip(f"the sample portraits cannot be fetched here: {error}")
+from provisioning.keys import Fleet
+from tests.conftest import People
 
 
 @pytest.fixture
 def nobody(eyes: Eyes) -> Gallery:
     return make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return init_fleet(tmp_path / "fleet", site="hq", devices=["door-01", "door-02"])
 
 
 def saved(path: Path, image: Image) -> Path:
@@ -50,7 +31,7 @@ def saved(path: Path, image: Image) -> Path:
 
 
 def test_a_template_is_the_unit_mean_of_a_persons_photographs(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery
+    eyes: Eyes, people: People, nobody: Gallery
 ) -> None:
     photos = people["P44"]
     enrolment = enrol(eyes, "P44", photos, nobody)
@@ -61,9 +42,7 @@ def test_a_template_is_the_unit_mean_of_a_persons_photographs(
     assert enrolment.least_similarity > 0.7
 
 
-def test_two_people_are_unlike_and_one_persons_pictures_are_alike(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]]
-) -> None:
+def test_two_people_are_unlike_and_one_persons_pictures_are_alike(eyes: Eyes, people: People) -> None:
     first, second, third = (embed_photo(eyes, photo) for photo in people["P44"])
     other = embed_photo(eyes, people["P46"][0])
     assert min(float(first @ second), float(second @ third)) > 0.6
@@ -72,7 +51,7 @@ def test_two_people_are_unlike_and_one_persons_pictures_are_alike(
 
 @pytest.mark.parametrize("person", ["", "Budi Santoso", "../E1", "E" * 65, "E1\n"])
 def test_an_id_that_must_not_travel_is_refused(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery, person: str
+    eyes: Eyes, people: People, nobody: Gallery, person: str
 ) -> None:
     with pytest.raises(InputError, match="must match"):
         enrol(eyes, person, people["P44"], nobody)
@@ -86,7 +65,7 @@ def test_a_picture_without_a_face_is_refused_by_name(eyes: Eyes, tmp_path: Path,
 
 
 def test_a_picture_with_two_people_is_refused(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]], tmp_path: Path, nobody: Gallery
+    eyes: Eyes, people: People, tmp_path: Path, nobody: Gallery
 ) -> None:
     pair = [cv2.resize(read_picture(people[person][0]), (400, 500)) for person in ("P44", "P46")]
     together = saved(tmp_path / "pair.png", np.hstack(pair).astype(np.uint8))
@@ -95,7 +74,7 @@ def test_a_picture_with_two_people_is_refused(
 
 
 def test_a_face_that_is_too_small_is_refused(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]], tmp_path: Path, nobody: Gallery
+    eyes: Eyes, people: People, tmp_path: Path, nobody: Gallery
 ) -> None:
     small = cv2.resize(read_picture(people["P44"][0]), (160, 200), interpolation=cv2.INTER_AREA)
     with pytest.raises(NotEnrollable, match="at least 80 px are needed"):
@@ -103,22 +82,22 @@ def test_a_face_that_is_too_small_is_refused(
 
 
 def test_a_photograph_of_somebody_else_among_the_others_is_refused_by_name(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery
+    eyes: Eyes, people: People, nobody: Gallery
 ) -> None:
     with pytest.raises(NotEnrollable, match="is it somebody else") as refusal:
         enrol(eyes, "P44", [*people["P44"], people["P46"][0]], nobody)
     assert "biden" in str(refusal.value)
 
 
-def test_the_same_person_under_two_ids_is_noticed(
-    eyes: Eyes, people: dict[str, tuple[Path, ...]], nobody: Gallery
-) -> None:
+def test_the_same_person_under_two_ids_is_noticed(eyes: Eyes, people: People, nobody: Gallery) -> None:
     first: Enrolment = enrol(eyes, "P44", people["P44"][:2], nobody)
     gallery = with_person(nobody, "P44", first.template)
     again = enrol(eyes, "E9", people["P44"][2:], gallery)
     assert again.lookalike is not None
     assert again.lookalike[0] == "P44"
-    assert enrol(eyes, "P44", people["P44"][2:], gallery).lookalike is None, "being like oneself is no warning"
+    assert enrol(eyes, "P44", people["P44"][2:], gallery).lookalike is None, (
+        "being like oneself is no warning"
+    )
     assert enrol(eyes, "P46", people["P46"], gallery).lookalike is None
 
 
@@ -143,7 +122,7 @@ def test_a_gallery_of_other_models_is_not_extended(eyes: Eyes, fleet: Fleet) -> 
 
 
 def test_the_commands_make_a_board_and_say_what_they_made(
-    tmp_path: Path, people: dict[str, tuple[Path, ...]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, people: People, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fleet = tmp_path / "fleet"
     init = ["init", str(fleet), "--site", "hq", "--device", "door-01", "--direction", "in"]
@@ -171,7 +150,9 @@ def test_a_command_that_cannot_be_carried_out_says_why_in_one_line(
     assert "nowhere" in said
 
 
-def test_init_over_an_existing_fleet_destroys_nothing(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_over_an_existing_fleet_destroys_nothing(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file()}
     assert main(["init", str(fleet.folder), "--site", "hq", "--device", "door-01"]) != 0
     assert {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file()} == before

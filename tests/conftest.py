@@ -1,0 +1,46 @@
+"""What many tests share: the loaded models, sample people, a site of one door, the evaluation data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from demo.people import sample_people
+from edge.assembly import Eyes, open_eyes
+from edge.config import RecognitionConfig
+from edge.errors import HadirError
+from provisioning.keys import Fleet, init_fleet
+
+People = dict[str, tuple[Path, ...]]
+
+
+@pytest.fixture(scope="session")
+def eyes() -> Eyes:
+    """Detector and default embedder, loaded once a process."""
+    return open_eyes(RecognitionConfig())
+
+
+@pytest.fixture(scope="session")
+def people() -> People:
+    """Public-domain portraits of two people, by id."""
+    try:
+        return sample_people()
+    except HadirError as error:
+        pytest.skip(f"the sample portraits cannot be fetched here: {error}")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The evaluation data of real faces and clips."""
+    folder = os.environ.get("HADIR_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("HADIR_DATA does not name the folder with the evaluation data")
+    return Path(folder)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    """A fleet of two boards, with nobody enrolled."""
+    return init_fleet(tmp_path / "fleet", site="hq", devices=["door-01", "door-02"])

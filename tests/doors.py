@@ -1,0 +1,118 @@
+"""A door to test at: a board with its folder, clips to watch, and the daemon as a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from demo.walkpast import empty_corridor, render_walkpast, write_clip
+from edge.assembly import Eyes
+from edge.camera.pictures import read_picture
+from edge.recognition.gallery import make_gallery
+from edge.records import Direction, Image, Vector
+from provisioning.boards import board_config, write_board_config
+from provisioning.enrol import enrol
+from provisioning.galleries import publish
+from provisioning.keys import Fleet
+
+FRAMES_PER_S = 12.0
+DEVICE = "door-01"
+
+
+def walk(eyes: Eyes, photo: Path, seed: int = 1, frames: int = 48) -> Iterator[Image]:
+    """Somebody walks to the door and through it."""
+    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
+    return render_walkpast(photo, face.box, seed, frames, frames_per_s=FRAMES_PER_S)
+
+
+def nobody(seconds: float = 1.5, seed: int = 1) -> Iterator[Image]:
+    """The empty corridor."""
+    return empty_corridor(seed, int(seconds * FRAMES_PER_S))
+
+
+def save_clip(path: Path, *scenes: Iterable[Image]) -> Path:
+    """Scenes one after the other as a clip that the replay camera can play."""
+    write_clip(path, (image for scene in scenes for image in scene), FRAMES_PER_S)
+    return path
+
+
+def templates(eyes: Eyes, people: Mapping[str, Sequence[Path]]) -> dict[str, Vector]:
+    """Enrolled from photographs, as `hadir-provision enrol` does it."""
+    empty = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
+    return {person: enrol(eyes, person, photos, empty).template for person, photos in people.items()}
+
+
+def set_up_board(
+    fleet: Fleet,
+    eyes: Eyes,
+    enrolled: Mapping[str, Vector],
+    *,
+    broker_url: str,
+    clip: Path,
+    camera: str = 'pace = "fast"',
+    extra: str = "",
+) -> Path:
+    """Give the first board a gallery and a configuration; returns the configuration's path."""
+    publish(fleet, make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled))
+    text = board_config(
+        device=DEVICE,
+        site=fleet.site,
+        root_thumbprint=fleet.root_thumbprint,
+        direction=Direction.IN,
+        broker_url=broker_url,
+        sources=[str(clip)],
+    )
+    return write_board_config(fleet.folder / "boards" / DEVICE, f"{text}{camera}\n{extra}")
+
+
+@dataclass
+class Daemon:
+    """A running `hadir-edge`, and what it has said."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def said(self, words: str) -> bool:
+        """Whether it has said so, now or within a minute."""
+        with self._changed:
+            return self._changed.wait_for(lambda: any(words in line for line in self.lines), 60)
+
+    def ended(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        code = self.process.wait(60)
+        self._reader.join(60)
+        return code
+
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+
+
+@contextmanager
+def daemon(config: Path) -> Iterator[Daemon]:
+    """`hadir-edge run` on this configuration; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        running = Daemon(process)
+        try:
+            yield running
+        finally:
+            process.kill()
+            process.wait(60)
+            running._reader.join(60)

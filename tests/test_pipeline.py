@@ -1,0 +1,186 @@
+"""The road on pictures: who walks past becomes an attendance, once, and nobody else does."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.assembly import Eyes
+from edge.board.clock import Clock
+from edge.camera.replay import ReplayCamera
+from edge.config import DecideConfig, QualityConfig, TrackConfig
+from edge.errors import BadImage, CannotRecord
+from edge.pipeline import Passage, Road
+from edge.recognition.decide import Decider
+from edge.recognition.gallery import make_gallery
+from edge.recognition.track import Tracker
+from edge.records import Attendance, Direction, Frame, Image, NoAttendance, TrackEnd, Vector
+from edge.trust.identity import DeviceIdentity
+from edge.trust.jws import SigningKey
+from edge.uplink.outbox import Outbox
+from edge.uplink.recorder import Recorder
+from tests.conftest import People
+from tests.doors import FRAMES_PER_S, templates, walk
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+def make_road(eyes: Eyes, outbox: Outbox, enrolled: dict[str, Vector], **settings: Any) -> Road:
+    gallery = make_gallery(7, eyes.embedder.id, eyes.embedder.dimensions, enrolled)
+    identity = DeviceIdentity("door-01", "hq", SigningKey.generate())
+    return Road(
+        detector=eyes.detector,
+        tracker=Tracker(TrackConfig()),
+        quality=QualityConfig(),
+        embedder=eyes.embedder,
+        decider=Decider(DecideConfig(**settings), gallery, eyes.spec.threshold(len(enrolled))),
+        recorder=Recorder(outbox, identity, Clock(), Direction.IN, eyes.embedder.id, 7, diagnostics=False),
+    )
+
+
+def take(
+    road: Road, images: Iterable[Image], start_ms: int = 0
+) -> tuple[list[Attendance], list[TrackEnd], list[Passage]]:
+    """Every frame along the road, and the end of it."""
+    passages = []
+    for number, image in enumerate(images):
+        at_ms = start_ms + int(1000 * number / FRAMES_PER_S)
+        passages.append(road.walk(Frame(image=image, captured_mono_ms=at_ms, number=number)))
+    ended = [end for passage in passages for end in passage.ended] + list(road.finish())
+    return [attendance for passage in passages for attendance in passage.attendances], ended, passages
+
+
+def payload(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return claims
+
+
+def test_somebody_enrolled_who_walks_past_is_one_event_in_the_outbox(
+    eyes: Eyes, people: People, outbox: Outbox
+) -> None:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"][:2]}))
+    attendances, ended, _ = take(road, walk(eyes, people["P44"][2]))
+    assert [attendance.person for attendance in attendances] == ["P44"]
+    assert [end.outcome for end in ended if end.good_frames >= 3] == [None]
+    (event,) = outbox.waiting(0, 10)
+    claims = payload(event.token)
+    assert claims["sub_id"] == {"format": "opaque", "id": "P44"}
+    (attendance,) = claims["events"].values()
+    assert (attendance["seq"], attendance["frames"], attendance["gallery"]) == (1, attendances[0].frames, 7)
+    assert attendance["embedder"] == eyes.embedder.id[:16]
+
+
+def test_an_event_tells_neither_similarity_nor_picture_nor_template(
+    eyes: Eyes, people: People, outbox: Outbox
+) -> None:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"][:2]}))
+    take(road, walk(eyes, people["P44"][2]))
+    (event,) = outbox.waiting(0, 10)
+    (attendance,) = payload(event.token)["events"].values()
+    assert set(attendance) <= {
+        "chain", "seq", "prev", "low", "boot", "mono_ms", "clock", "err_ms",
+        "direction", "frames", "embedder", "gallery",
+    }  # fmt: skip
+
+
+def test_a_stranger_is_looked_at_properly_and_matches_nobody(
+    eyes: Eyes, people: People, outbox: Outbox
+) -> None:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"]}))
+    attendances, ended, _ = take(road, walk(eyes, people["P46"][0]))
+    assert attendances == []
+    assert outbox.waiting_count() == 0
+    looked_at = [end for end in ended if end.good_frames >= 3]
+    assert [end.outcome for end in looked_at] == [NoAttendance.NO_MATCH]
+
+
+def test_nobody_is_decided_on_fewer_than_three_good_frames(
+    eyes: Eyes, people: People, outbox: Outbox
+) -> None:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"]}))
+    near = list(walk(eyes, people["P44"][2]))[36:38]
+    attendances, ended, _ = take(road, near)
+    assert attendances == []
+    assert [(end.good_frames, end.outcome) for end in ended] == [(2, NoAttendance.TOO_SHORT)]
+
+
+def test_a_track_that_is_decided_costs_no_more_embeddings(eyes: Eyes, people: People, outbox: Outbox) -> None:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"]}))
+    _, ended, _ = take(road, walk(eyes, people["P44"][2]))
+    (end,) = [end for end in ended if end.outcome is None]
+    assert end.good_frames < 10 < end.frames
+
+
+def test_a_frame_that_is_no_picture_is_refused_and_leaves_no_trace(eyes: Eyes, outbox: Outbox) -> None:
+    road = make_road(eyes, outbox, {})
+    for bad in (
+        np.zeros((0, 0, 3), np.uint8),
+        np.zeros((480, 640), np.uint8),
+        np.zeros((480, 640, 4), np.uint8),
+    ):
+        with pytest.raises(BadImage):
+            road.walk(Frame(image=bad, captured_mono_ms=0, number=1))
+    assert road.finish() == ()
+
+
+def test_if_an_attendance_cannot_be_made_durable_the_road_says_so(
+    eyes: Eyes, people: People, outbox: Outbox
+) -> None:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"]}))
+    outbox._database.execute("PRAGMA query_only = 1")  # a disk that has become read-only
+    with pytest.raises(CannotRecord, match="cannot be written"):
+        take(road, walk(eyes, people["P44"][2]))
+
+
+def clip_frames(path: Path) -> Iterator[Frame]:
+    with ReplayCamera((str(path),), live=False) as camera:
+        while (frame := camera.read()) is not None:
+            yield frame
+
+
+def test_people_too_far_away_to_recognise_are_nobody(eyes: Eyes, data: Path, outbox: Outbox) -> None:
+    road = make_road(eyes, outbox, {"E1": np.eye(1, eyes.embedder.dimensions, dtype=np.float32)[0]})
+    for frame in clip_frames(data / "video/distant-pedestrians.avi"):
+        assert road.walk(frame).attendances == ()
+    assert outbox.waiting_count() == 0
+
+
+def test_in_real_corridors_nobody_is_taken_for_one_of_the_sample_people(
+    eyes: Eyes, people: People, data: Path, outbox: Outbox
+) -> None:
+    road = make_road(eyes, outbox, templates(eyes, people))
+    embedded = 0
+    for clip in ("walking.gif", "walking-and-pause.gif"):
+        for frame in clip_frames(data / "video" / clip):
+            assert road.walk(frame).attendances == ()
+        embedded += sum(end.good_frames for end in road.finish())
+    assert embedded > 10, "the three who pause are near enough to be looked at"
+
+
+def test_real_people_enrolled_from_the_end_of_a_clip_are_recognised_earlier_in_it(
+    eyes: Eyes, data: Path, outbox: Outbox
+) -> None:
+    frames = list(clip_frames(data / "video/walking-and-pause.gif"))
+    start = len(frames) * 3 // 4
+    last = [eyes.detector.detect(frame.image) for frame in frames[start:]]
+    by_place: dict[str, list[Vector]] = {}
+    for frame, faces in zip(frames[start:], last, strict=True):
+        for number, face in enumerate(sorted(faces, key=lambda face: face.box.x1)):
+            vector = eyes.embedder.embed(eyes.embedder.crops(frame.image, face))
+            by_place.setdefault(f"E{number}", []).append(vector)
+    enrolled = {person: np.mean(vectors, axis=0) for person, vectors in by_place.items()}
+    enrolled = {person: mean / np.linalg.norm(mean) for person, mean in enrolled.items()}
+    road = make_road(eyes, outbox, enrolled)
+    recognised = [a.person for frame in frames[:start] for a in road.walk(frame).attendances]
+    assert len(recognised) == len(set(recognised)) >= 2

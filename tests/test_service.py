@@ -1,0 +1,198 @@
+"""The whole daemon, as a process of its own, against a real broker and the real consumer."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.broker import embedded_broker
+from demo.consumer import listening
+from edge.assembly import Eyes
+from edge.errors import CannotRecord, ConfigError, GalleryError, InputError
+from edge.records import Vector
+from edge.uplink.outbox import Outbox, PreviousRun
+from provisioning.keys import Fleet
+from tests.conftest import People
+from tests.doors import daemon, nobody, save_clip, set_up_board, templates, walk
+
+NOBODY_LISTENS = "mqtt://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def enrolled(eyes: Eyes, people: People) -> dict[str, Vector]:
+    return templates(eyes, {"P44": people["P44"][:2]})
+
+
+@pytest.fixture(scope="module")
+def clip(eyes: Eyes, people: People, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The enrolled person walks past, then a stranger."""
+    path = tmp_path_factory.mktemp("clips") / "door.avi"
+    first, second = walk(eyes, people["P44"][2], seed=1), walk(eyes, people["P46"][0], seed=2)
+    return save_clip(path, first, nobody(), second, nobody())
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    with embedded_broker() as url:
+        yield url
+
+
+def outbox_of(config: Path) -> Outbox:
+    return Outbox(config.parent / "state" / "outbox.db")
+
+
+def test_someone_walks_past_and_one_verified_event_arrives(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+) -> None:
+    config = set_up_board(fleet, eyes, enrolled, broker_url=broker, clip=clip)
+    with listening(broker, fleet.folder / "devices.jwks") as central, daemon(config) as board:
+        assert board.ended() == 0, board.log()
+        assert central.wait_for(2)
+    told = [(event["event"], event["person"], event["direction"]) for event in central.events]
+    assert told == [("start", None, None), ("attendance", "P44", "in")]
+    assert "outcome=no-match" in board.log()
+    with outbox_of(config) as outbox:
+        assert outbox.waiting_count() == 0
+        assert outbox.previous_run() is not None
+        assert outbox.previous_run() == PreviousRun(boot=outbox.previous_run().boot, clean=True)  # type: ignore[union-attr]
+
+
+def test_the_log_names_nobody(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+) -> None:
+    config = set_up_board(fleet, eyes, enrolled, broker_url=broker, clip=clip)
+    with daemon(config) as board:
+        assert board.ended() == 0
+    assert "attendance: track=1" in board.log()
+    assert "P44" not in board.log()
+
+
+def test_what_happened_while_the_broker_was_away_arrives_after_a_power_cut(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+) -> None:
+    """No connection ever, then SIGKILL: the events were committed before anything was sent."""
+    away = set_up_board(
+        fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip, camera='at_end = "repeat"'
+    )
+    with daemon(away) as board:
+        assert board.said("attendance: track=1")
+        board.process.kill()
+    back = set_up_board(fleet, eyes, {}, broker_url=broker, clip=clip)
+    with listening(broker, fleet.folder / "devices.jwks") as central, daemon(back) as board:
+        assert board.ended() == 0
+        assert central.wait_for(3)
+    assert [event["event"] for event in central.believed()] == ["start", "attendance", "start"]
+    assert [event["seq"] for event in central.believed()] == [1, 2, 3]
+
+
+def test_killed_while_it_publishes_it_neither_loses_nor_doubles(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+) -> None:
+    config = set_up_board(fleet, eyes, enrolled, broker_url=broker, clip=clip)
+    with listening(broker, fleet.folder / "devices.jwks") as central:
+        with daemon(config) as board:
+            assert board.said("attendance: track=1")
+            board.process.kill()
+        config = set_up_board(fleet, eyes, {}, broker_url=broker, clip=clip)
+        with daemon(config) as board:
+            assert board.ended() == 0
+        assert central.wait_for(3)
+    assert [event["event"] for event in central.believed()] == ["start", "attendance", "start"]
+    others = [event["verdict"] for event in central.events if not event["believed"]]
+    assert set(others) <= {"redelivered"}, "what was sent twice is known by its place and hash"
+
+
+def test_asked_to_stop_it_stops_in_good_order_and_the_next_start_says_so(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+) -> None:
+    config = set_up_board(fleet, eyes, enrolled, broker_url=broker, clip=clip, camera='at_end = "repeat"')
+    with daemon(config) as board:
+        assert board.said("first frame processed")
+        board.process.send_signal(signal.SIGTERM)
+        assert board.ended() == 0
+        assert "stopped:" in board.log()
+    with outbox_of(config) as outbox:
+        run = outbox.previous_run()
+        assert run is not None
+        assert run.clean
+
+
+def test_after_a_kill_the_next_start_says_that_it_was_not_clean(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path
+) -> None:
+    config = set_up_board(
+        fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip, camera='at_end = "repeat"'
+    )
+    with daemon(config) as board:
+        assert board.said("first frame processed")
+    with outbox_of(config) as outbox:
+        run = outbox.previous_run()
+        assert run is not None
+        assert not run.clean
+
+
+def test_at_the_end_what_the_broker_did_not_take_waits_for_the_next_start(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path
+) -> None:
+    config = set_up_board(
+        fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip, extra="[events]\ndrain_s = 0\n"
+    )
+    with daemon(config) as board:
+        assert board.ended() == 0
+        assert "waiting=2" in board.log()
+    with outbox_of(config) as outbox:
+        assert [event.seq for event in outbox.waiting(0, 10)] == [1, 2]
+
+
+def refused(config: Path, exit_code: int) -> str:
+    """Start a daemon that must not start; its one line."""
+    with daemon(config) as board:
+        assert board.ended() == exit_code, board.log()
+    said = [line for line in board.lines if line.startswith("hadir-edge: ")]
+    assert len(said) == 1
+    assert "Traceback" not in board.log()
+    return said[0]
+
+
+def test_a_configuration_key_that_does_not_exist_stops_the_start(
+    fleet: Fleet, eyes: Eyes, clip: Path
+) -> None:
+    config = set_up_board(
+        fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip, extra="[decide]\nthreshold = 1\n"
+    )
+    assert "unknown key decide.threshold" in refused(config, ConfigError.exit_code)
+
+
+def test_without_a_gallery_it_says_how_to_get_one(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
+    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip)
+    (config.parent / "gallery.hadir").unlink()
+    assert "hadir-provision enrol" in refused(config, GalleryError.exit_code)
+
+
+def test_a_key_that_others_can_read_is_not_used(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
+    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip)
+    (config.parent / "device.pem").chmod(0o644)
+    assert "chmod 600" in refused(config, ConfigError.exit_code)
+
+
+def test_a_clip_that_is_not_there_is_named(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
+    missing = clip.with_name("missing.avi")
+    config = set_up_board(
+        fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=missing, extra="[events]\ndrain_s = 0\n"
+    )
+    assert str(missing) in refused(config, InputError.exit_code)
+
+
+def test_a_place_where_no_outbox_can_be_is_named(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
+    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip)
+    (config.parent / "state").write_text("a file where a folder belongs")
+    assert "outbox.db" in refused(config, CannotRecord.exit_code)
+
+
+def test_another_target_than_was_measured_is_not_pretended(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
+    extra = "[decide]\nfpir_target = 0.01\n"
+    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip, extra=extra)
+    assert "decide.fpir_target = 0.01" in refused(config, ConfigError.exit_code)
