@@ -97,7 +97,9 @@ def test_a_gallery_of_another_site_or_embedder_is_refused(
     with pytest.raises(GalleryError, match="made for 'urn:hadir:site:other'"):
         read(path, encoded(key, audience="urn:hadir:site:other"), keys)
     other = make_gallery(1, "f" * 64, 16, random_templates(2))
-    with pytest.raises(GalleryError, match="made by embedder ffffffffffffffff, this board runs eeeeeeeeeeeeeeee"):
+    with pytest.raises(
+        GalleryError, match="made by embedder ffffffffffffffff, this board runs eeeeeeeeeeeeeeee"
+    ):
         read(path, encoded(key, other), keys)
 
 

@@ -71,7 +71,11 @@ def test_what_ends_a_loop_is_kept_for_its_owner() -> None:
 
 def test_the_watchdog_is_fed_only_while_every_running_loop_turns() -> None:
     end = threading.Event()
-    turning, hanging = (Loop(name, lambda loop: end.wait(10) and None) for name in ("a", "b"))
+
+    def until_end(loop: Loop) -> None:
+        end.wait(10)
+
+    turning, hanging = (Loop(name, until_end) for name in ("turning", "hanging"))
     for loop in (turning, hanging):
         loop.start()
     watchdog = Watchdog((turning, hanging))

@@ -88,8 +88,7 @@ def publishing(
 ) -> Iterator[Publisher]:
     broker = BrokerConfig(url=url, retry_min_s=0.05, retry_max_s=0.1)
     events = EventsConfig(window=window, drain_s=drain_s)
-    times = {} if clock is None else {"monotonic_s": clock}
-    publisher = Publisher(outbox, "door-01", broker, events, status, **times)
+    publisher = Publisher(outbox, "door-01", broker, events, status, monotonic_s=clock or time.monotonic)
     loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
     loop.start()
     try:
@@ -310,5 +309,8 @@ def test_the_will_says_lost_in_the_name_of_this_connection(outbox: Outbox) -> No
 def test_an_address_where_nobody_listens_is_named(outbox: Outbox) -> None:
     with ScriptedBroker() as gone:
         url = gone.url
-    with listening_for(f"broker {url}: [Errno 111] Connection refused") as log, publishing(outbox, url, drain_s=0):
+    with (
+        listening_for(f"broker {url}: [Errno 111] Connection refused") as log,
+        publishing(outbox, url, drain_s=0),
+    ):
         assert log.heard()
