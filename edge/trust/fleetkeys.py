@@ -93,8 +93,12 @@ def verify_keys_document(compact: bytes, root_thumbprint: str) -> FleetKeys:
     version = claims.get("version")
     if type(version) is not int or version < 1:
         raise TokenRefused(Refusal.BAD_CLAIMS, f"version: {version!r} is not a positive whole number")
-    keys = tuple(_key(jwk) for jwk in _listed(claims) if not jwk.get("revoked"))
-    return FleetKeys(version=version, keys=keys)
+    listed = _listed(claims)
+    keys = [_key(jwk) for jwk in listed]
+    if len({key.kid for key in keys}) != len(keys):
+        raise TokenRefused(Refusal.BAD_CLAIMS, "keys: one is listed twice, and each has one use")
+    in_use = tuple(key for key, jwk in zip(keys, listed, strict=True) if not _revoked(jwk))
+    return FleetKeys(version=version, keys=in_use)
 
 
 def _root_key(compact: bytes, root_thumbprint: str) -> VerificationKey:
@@ -115,6 +119,13 @@ def _listed(claims: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     if not isinstance(keys, list) or len(keys) > MAX_KEYS or not all(isinstance(jwk, dict) for jwk in keys):
         raise TokenRefused(Refusal.BAD_CLAIMS, f"keys: not a list of at most {MAX_KEYS} JWKs")
     return keys
+
+
+def _revoked(jwk: Mapping[str, Any]) -> bool:
+    revoked = jwk.get("revoked")
+    if type(revoked) is not bool:
+        raise TokenRefused(Refusal.BAD_CLAIMS, f"revoked: {str(revoked)[:32]!r} is neither true nor false")
+    return revoked
 
 
 def _key(jwk: Mapping[str, Any]) -> VerificationKey:

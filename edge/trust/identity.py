@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from edge.errors import InputError, KeyFileError
@@ -73,14 +74,14 @@ def load_signing_key(path: Path) -> SigningKey:
     try:
         private = serialization.load_pem_private_key(pem, password=None)
         return SigningKey.of(private)  # type: ignore[arg-type]  # refuses other kinds itself
-    except (ValueError, TypeError, KeyFileError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, KeyFileError) as error:
         raise KeyFileError(
             f"{path}: not an unencrypted P-256 or Ed25519 private key in PEM; restore it from where it was made"
         ) from error
 
 
 def write_signing_key(path: Path, key: SigningKey) -> None:
-    """Write a private key to a new file of mode 0600 and sync it. Raises KeyFileError if it exists."""
+    """Write a private key to a new file of mode 0600 and sync it. Raises KeyFileError if it exists or cannot be made."""
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -88,10 +89,16 @@ def write_signing_key(path: Path, key: SigningKey) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise KeyFileError(f"{path}: exists already, and a private key is never overwritten") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
+    except OSError as error:
+        raise KeyFileError(f"{path}: the private key cannot be written ({error.strerror})") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()  # half a key would be refused for ever, as damaged and as existing already
+        raise KeyFileError(f"{path}: the private key cannot be written ({error.strerror})") from error
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ FORBIDDEN_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
 
 _PART = re.compile(rb"[A-Za-z0-9_-]+")
 _COORDINATE_BYTES = 32
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A JSON string, also one that never ends. Possessive: linear in the length, whatever is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +220,10 @@ def parse_object(part: bytes, what: str) -> dict[str, Any]:
         raise TokenRefused(Refusal.MALFORMED, f"{what} is nested more than {MAX_DEPTH} deep")
     try:
         value = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
+            text.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except ValueError as error:
         raise TokenRefused(Refusal.MALFORMED, f"{what} is not JSON: {error}") from error
@@ -226,9 +233,9 @@ def parse_object(part: bytes, what: str) -> dict[str, Any]:
 
 
 def _depth(text: bytes) -> int:
-    """An upper bound of the nesting, before a recursive parser sees it."""
+    """The nesting, before a recursive parser sees it. Brackets within strings do not count: closing ones would hide it."""
     deepest = depth = 0
-    for byte in text:
+    for byte in _STRING.sub(b"", text):
         if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)
@@ -246,6 +253,14 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    """1e999 is a JSON number that Python reads as infinity, which no JSON can then carry on."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
 
 
 def _public_key(jwk: Mapping[str, Any]) -> PublicKey:
@@ -267,5 +282,5 @@ def _coordinate(text: Any) -> bytes:
 
 
 def _short(value: object) -> str:
-    """A foreign value, safe to show in one line."""
-    return repr(value)[:80]
+    """A foreign value, safe to show in one line on any terminal."""
+    return ascii(value)[:80]
