@@ -81,7 +81,11 @@ def load_signing_key(path: Path) -> SigningKey:
 
 
 def write_signing_key(path: Path, key: SigningKey) -> None:
-    """Write a private key to a new file of mode 0600 and sync it. Raises KeyFileError if it exists or cannot be made."""
+    """Write a private key to a new file of mode 0600 and sync it.
+
+    Raises:
+        KeyFileError: the file exists or cannot be made; nothing is left of it then.
+    """
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

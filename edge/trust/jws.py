@@ -233,7 +233,7 @@ def parse_object(part: bytes, what: str) -> dict[str, Any]:
 
 
 def _depth(text: bytes) -> int:
-    """The nesting, before a recursive parser sees it. Brackets within strings do not count: closing ones would hide it."""
+    """The nesting, before a recursive parser sees it. Brackets in strings do not count: closing ones would hide it."""
     deepest = depth = 0
     for byte in _STRING.sub(b"", text):
         if byte in b"[{":
