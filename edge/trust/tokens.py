@@ -147,6 +147,10 @@ def parse_event(claims: Mapping[str, Any]) -> Event:
     prev = _text(payload, "prev", _HASH) if "prev" in payload else None
     if (prev is None) != (seq == 1):
         raise _bad("prev", "missing" if prev is None else "the first event has none before it")
+    clock = _clock(payload)
+    if clock is ClockState.HOLDOVER and "err_ms" not in payload:
+        raise _bad("err_ms", "missing, and in holdover nothing else tells how good the time is")
+    seen_s = _seconds(claims, "toe") if "toe" in claims else None
     person = _person(claims)
     if (kind == ATTENDANCE) and person is None:
         raise _bad("sub_id", "missing")
@@ -164,9 +168,9 @@ def parse_event(claims: Mapping[str, Any]) -> Event:
         low=_integer(payload, "low", low=1, high=seq),
         boot=_text(payload, "boot", _BOOT),
         mono_ms=_integer(payload, "mono_ms"),
-        clock=_clock(payload),
+        clock=clock,
         err_ms=_integer(payload, "err_ms") if "err_ms" in payload else None,
-        seen_s=_seconds(claims, "toe") if "toe" in claims else None,
+        seen_s=None if clock is ClockState.UNSYNCED else seen_s,
         person=person,
         payload=payload,
     )
