@@ -99,4 +99,5 @@ def _distance(track: _Track, box: Box, now_mono_ms: int) -> float:
         return math.inf
     expected_x, expected_y = track.expected_centre(now_mono_ms)
     x, y = box.centre
-    return math.hypot(x - expected_x, y - expected_y) / math.sqrt(box.width_px * track.box.width_px)
+    mean_width_px = math.sqrt(box.width_px) * math.sqrt(track.box.width_px)  # no product that could vanish
+    return math.hypot(x - expected_x, y - expected_y) / mean_width_px
