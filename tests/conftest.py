@@ -6,12 +6,23 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from demo.people import sample_people
 from edge.assembly import Eyes, open_eyes
 from edge.config import RecognitionConfig
 from edge.errors import HadirError
 from provisioning.keys import Fleet, init_fleet
+
+# No deadline: machines are shared, and a slow example is no failure. In CI the examples are the
+# same for the same code, so that a landing does not hang on luck; elsewhere they are new each time.
+settings.register_profile(
+    "hadir",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("hadir")
 
 People = dict[str, tuple[Path, ...]]
 

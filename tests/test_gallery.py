@@ -123,7 +123,7 @@ def test_a_file_that_is_cut_off_or_lengthened_is_refused(
             read(path, broken, keys)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tail=st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_and_never_crash(
     path: Path, keys: dict[str, VerificationKey], tail: bytes

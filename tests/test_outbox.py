@@ -227,7 +227,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(operations)
 def test_whatever_happens_nothing_unacknowledged_is_ever_gone(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
