@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from edge import __version__
 from edge.board.clock import Clock
-from edge.config import Config, RecognitionConfig
+from edge.config import Config, DecideConfig, DeviceConfig, QualityConfig, RecognitionConfig, TrackConfig
 from edge.errors import ConfigError
-from edge.pipeline import Road
+from edge.pipeline import Keeper, Road
 from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
 from edge.recognition.embed import Embedder
@@ -17,7 +17,7 @@ from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
 from edge.recognition.manifest import EmbedderSpec, load_manifest
 from edge.recognition.track import Tracker
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
-from edge.trust.identity import DeviceIdentity, load_signing_key
+from edge.trust.identity import DeviceIdentity, load_signing_key, site_urn
 from edge.trust.jws import sign
 from edge.trust.tokens import HEAD_TYP, head_claims
 from edge.uplink.outbox import Outbox
@@ -72,13 +72,8 @@ def assemble(config: Config, clock: Clock) -> Board:
     identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file))
     fleet_keys = load_keys_document(device.keys_file, device.root_thumbprint)
     eyes = open_eyes(config.recognition)
-    gallery = read_gallery(
-        device.gallery_file,
-        fleet_keys.verification_keys(GALLERY_TYP),
-        audience=identity.audience,
-        embedder=eyes.embedder.id,
-    )
-    threshold = _threshold(config, eyes.spec, gallery)
+    gallery = open_gallery(device, fleet_keys, eyes.embedder.id)
+    threshold = threshold_for(config.decide, eyes.spec, gallery)
     outbox = Outbox(device.state_dir / "outbox.db")
     recorder = Recorder(
         outbox=outbox,
@@ -89,25 +84,42 @@ def assemble(config: Config, clock: Clock) -> Board:
         gallery=gallery.version,
         diagnostics=config.events.diagnostics,
     )
-    road = Road(
-        detector=eyes.detector,
-        tracker=Tracker(config.track),
-        quality=config.quality,
-        embedder=eyes.embedder,
-        decider=Decider(config.decide, gallery, threshold),
-        recorder=recorder,
-    )
+    decider = Decider(config.decide, gallery, threshold)
+    road = build_road(eyes, config.track, config.quality, decider, recorder)
     status = _Status(identity, clock, outbox, gallery, fleet_keys)
     publisher = Publisher(outbox, device.id, config.broker, config.events, status)
     return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher)
 
 
-def _threshold(config: Config, spec: EmbedderSpec, gallery: Gallery) -> float:
-    """The similarity that the target and the number enrolled ask for, from the manifest's figures."""
+def open_gallery(device: DeviceConfig, fleet_keys: FleetKeys, embedder: str) -> Gallery:
+    """The gallery of a board's site. Raises GalleryError where it is not to be used."""
+    keys = fleet_keys.verification_keys(GALLERY_TYP)
+    return read_gallery(device.gallery_file, keys, audience=site_urn(device.site), embedder=embedder)
+
+
+def build_road(
+    eyes: Eyes, track: TrackConfig, quality: QualityConfig, decider: Decider, recorder: Keeper
+) -> Road:
+    """The one road, whoever keeps its attendances."""
+    return Road(
+        detector=eyes.detector,
+        tracker=Tracker(track),
+        quality=quality,
+        embedder=eyes.embedder,
+        decider=decider,
+        recorder=recorder,
+    )
+
+
+def threshold_for(config: DecideConfig, spec: EmbedderSpec, gallery: Gallery) -> float:
+    """The similarity that the target and the number enrolled ask for, from the manifest's figures.
+
+    Raises ConfigError where nothing was measured for that target.
+    """
     measured = spec.thresholds.fpir_target
-    if config.decide.fpir_target != measured:
+    if config.fpir_target != measured:
         raise ConfigError(
-            f"decide.fpir_target = {config.decide.fpir_target:g}: the models' manifest has measured thresholds "
+            f"decide.fpir_target = {config.fpir_target:g}: the models' manifest has measured thresholds "
             f"for {measured:g} only; write that or leave the key out"
         )
     return spec.threshold(len(gallery.people))

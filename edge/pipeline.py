@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge.config import QualityConfig
 from edge.recognition.decide import Decider
@@ -12,7 +13,14 @@ from edge.recognition.embed import Embedder
 from edge.recognition.quality import examine
 from edge.recognition.track import Tracker
 from edge.records import Attendance, Frame, Image, Sighting, TrackEnd
-from edge.uplink.recorder import Recorder
+
+
+class Keeper(Protocol):
+    """Where an attendance goes: the outbox on a board, nowhere when a clip is only looked at."""
+
+    def attendance(self, attendance: Attendance, /) -> object:
+        """Keep it; returns only when it is safe. Raises CannotRecord."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,7 @@ class Passage:
     """What one frame brought about. Its attendances are already durable."""
 
     faces: int
+    sightings: tuple[Sighting, ...]
     attendances: tuple[Attendance, ...]
     ended: tuple[TrackEnd, ...]
 
@@ -33,7 +42,7 @@ class Road:
     quality: QualityConfig
     embedder: Embedder
     decider: Decider
-    recorder: Recorder
+    recorder: Keeper
 
     def walk(self, frame: Frame) -> Passage:
         """Take one frame along the whole road.
@@ -52,7 +61,7 @@ class Road:
         attendances = tuple(attendance for attendance in weighed if attendance is not None)
         for attendance in attendances:
             self.recorder.attendance(attendance)
-        return Passage(faces=len(faces), attendances=attendances, ended=self._close(over))
+        return Passage(len(faces), sightings, attendances, ended=self._close(over))
 
     def finish(self) -> tuple[TrackEnd, ...]:
         """End every track, because no more frames will come."""

@@ -156,6 +156,21 @@ class TrackEnd:
     """Of the fused evidence against the gallery; -1 where nothing was embedded."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a running track stands after its latest frame: for whoever watches the road, made only when asked for."""
+
+    good_frames: int
+    unfit: NoAttendance | None
+    """Why the latest frame's face was not embedded; None where it was, or nobody looked."""
+    match: Match | None
+    """Of the fused evidence; None before there is enough of it, or where nobody is enrolled."""
+    outcome: NoAttendance | None
+    """What would become of the track if it ended now; None where it became an attendance."""
+    open: bool
+    """Whether another frame could still change anything."""
+
+
 class ClockState(StrEnum):
     """How far the wall clock may be believed."""
 

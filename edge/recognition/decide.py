@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from edge.config import DecideConfig
 from edge.recognition.gallery import Gallery
 from edge.recognition.match import best_match, fuse
-from edge.records import Attendance, Match, NoAttendance, Sighting, TrackEnd, Vector
+from edge.records import Attendance, Match, NoAttendance, Sighting, Standing, TrackEnd, Vector
 
 
 @dataclass(slots=True)
@@ -25,11 +25,14 @@ class _Evidence:
     frames: int = 0
     good_frames: int = 0
     unfit: Counter[NoAttendance] = field(default_factory=Counter)
+    latest_unfit: NoAttendance | None = None
     named: set[str] = field(default_factory=set)
     """Everybody for whom a single frame would have passed."""
     outcome: NoAttendance | None = NoAttendance.TOO_SHORT
     """None once the track has become an attendance."""
     settled: bool = False
+    match: Match | None = None
+    """Of the fused evidence, the latest."""
     best_similarity: float = -1.0
 
 
@@ -47,11 +50,14 @@ class Decider:
         """Count a sighting; whether its face could still change anything."""
         evidence = self._evidence(sighting.track)
         evidence.frames += 1
-        return not evidence.settled and evidence.good_frames < self._config.max_good_frames
+        evidence.latest_unfit = None
+        return self._open(evidence)
 
     def reject(self, sighting: Sighting, reason: NoAttendance) -> None:
         """Note that this face was not good enough to be embedded."""
-        self._evidence(sighting.track).unfit[reason] += 1
+        evidence = self._evidence(sighting.track)
+        evidence.unfit[reason] += 1
+        evidence.latest_unfit = reason
 
     def weigh(self, sighting: Sighting, vector: Vector) -> Attendance | None:
         """Add a good frame to its track; an attendance if the evidence is now enough."""
@@ -63,7 +69,7 @@ class Decider:
             evidence.named.add(alone.person)
         if evidence.good_frames < self._config.min_good_frames:
             return None
-        fused = best_match(fuse(evidence.vectors), self._gallery)
+        fused = evidence.match = best_match(fuse(evidence.vectors), self._gallery)
         evidence.outcome = self._judge(fused, evidence, sighting.seen_mono_ms)
         evidence.settled = evidence.outcome in (None, NoAttendance.COOLDOWN) or len(evidence.named) > 1
         if fused is None or evidence.outcome is not None:
@@ -78,19 +84,30 @@ class Decider:
             seen_mono_ms=sighting.seen_mono_ms,
         )
 
+    def standing(self, track: int) -> Standing:
+        """How a running track stands; changes nothing."""
+        evidence = self._tracks.get(track) or self._fresh()
+        return Standing(
+            good_frames=evidence.good_frames,
+            unfit=evidence.latest_unfit,
+            match=evidence.match,
+            outcome=_outcome(evidence),
+            open=self._open(evidence),
+        )
+
     def end(self, track: int) -> TrackEnd:
         """What became of a track; forgets it."""
         evidence = self._tracks.pop(track, None) or self._fresh()
-        outcome = evidence.outcome
-        if outcome is NoAttendance.TOO_SHORT and evidence.good_frames == 0 and evidence.unfit:
-            outcome = evidence.unfit.most_common(1)[0][0]
         return TrackEnd(
             track=track,
             frames=evidence.frames,
             good_frames=evidence.good_frames,
-            outcome=outcome,
+            outcome=_outcome(evidence),
             best_similarity=evidence.best_similarity,
         )
+
+    def _open(self, evidence: _Evidence) -> bool:
+        return not evidence.settled and evidence.good_frames < self._config.max_good_frames
 
     def _judge(self, fused: Match | None, evidence: _Evidence, now_mono_ms: int) -> NoAttendance | None:
         if fused is None:
@@ -114,3 +131,10 @@ class Decider:
 
     def _fresh(self) -> _Evidence:
         return _Evidence(vectors=deque(maxlen=self._config.fused_frames))
+
+
+def _outcome(evidence: _Evidence) -> NoAttendance | None:
+    """What the track is, if it ends here: without a good frame, what was wrong with most of them."""
+    if evidence.outcome is NoAttendance.TOO_SHORT and evidence.good_frames == 0 and evidence.unfit:
+        return evidence.unfit.most_common(1)[0][0]
+    return evidence.outcome
