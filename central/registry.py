@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.errors import KeyFileError, TokenRefused
+from edge.errors import InputError, KeyFileError, TokenRefused
+from edge.trust.identity import ID_PATTERN, check_device_id
 from edge.trust.jws import VerificationKey, key_from_jwk
 from edge.trust.tokens import EVENT_TYP, HEAD_TYP
 
@@ -48,10 +49,12 @@ class Registry:
     """All registrations by kid."""
 
     registrations: Mapping[str, Registration]
+    keys: Mapping[str, VerificationKey] = field(init=False)
+    """By kid; made once, because every event asks for it."""
 
-    @property
-    def keys(self) -> dict[str, VerificationKey]:
-        return {kid: registration.key for kid, registration in self.registrations.items()}
+    def __post_init__(self) -> None:
+        keys = {kid: registration.key for kid, registration in self.registrations.items()}
+        object.__setattr__(self, "keys", keys)
 
 
 def load_registry(path: Path) -> Registry:
@@ -71,16 +74,36 @@ def load_registry(path: Path) -> Registry:
         raise KeyFileError(f"{path}: larger than {MAX_REGISTRY_BYTES} bytes")
     try:
         entries = json.loads(content)["keys"]
-        registrations = [_registration(entry) for entry in entries]
-    except (ValueError, KeyError, TypeError, TokenRefused) as error:
-        raise KeyFileError(f"{path}: not a registry of devices: {error}") from error
-    return Registry({registration.key.kid: registration for registration in registrations})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise KeyFileError(
+            f"{path}: not a registry of devices: no JSON object with a list of keys"
+        ) from error
+    if not isinstance(entries, list):
+        raise KeyFileError(f"{path}: not a registry of devices: keys is no list")
+    registrations: dict[str, Registration] = {}
+    for number, entry in enumerate(entries, 1):
+        try:
+            registration = _registration(entry)
+        except (ValueError, TokenRefused, InputError) as error:
+            raise KeyFileError(f"{path}: key {number} of {len(entries)}: {error}") from error
+        if registration.key.kid in registrations:
+            # Taking either would let the order of lines decide who owns the key.
+            raise KeyFileError(
+                f"{path}: key {number} of {len(entries)}: {registration.key.kid} is there already"
+            )
+        registrations[registration.key.kid] = registration
+    return Registry(registrations)
 
 
-def _registration(entry: Mapping[str, Any]) -> Registration:
-    device, site = entry["device"], entry["site"]
+def _registration(entry: Any) -> Registration:
+    if not isinstance(entry, dict):
+        raise ValueError("not a JSON object")
+    device, site = entry.get("device"), entry.get("site")
     if not isinstance(device, str) or not isinstance(site, str):
         raise ValueError(f"device {device!r} and site {site!r} must be strings")
+    check_device_id(device)
+    if not ID_PATTERN.fullmatch(site):
+        raise ValueError(f"site {site!r} must match {ID_PATTERN.pattern}")
     numbers = {name: entry.get(name) for name in ("first_seq", "last_seq", "revoked_at")}
     for name, value in numbers.items():
         if value is not None and type(value) is not int:

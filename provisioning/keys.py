@@ -45,8 +45,14 @@ class Fleet:
         return site_urn(self.site)
 
     def boards(self) -> tuple[Path, ...]:
-        """Each board's folder, named by its device id."""
-        return tuple(sorted(path for path in (self.folder / "boards").iterdir() if path.is_dir()))
+        """Each board's folder, named by its device id. Raises KeyFileError where they cannot be listed."""
+        folder = self.folder / "boards"
+        try:
+            return tuple(sorted(path for path in folder.iterdir() if path.is_dir()))
+        except OSError as error:
+            raise KeyFileError(
+                f"{folder}: the boards' folders cannot be listed ({error.strerror}); restore the fleet's folder"
+            ) from error
 
     def signing_key(self, use: str) -> SigningKey:
         """The fleet's private key of this use. Raises KeyFileError."""
@@ -86,8 +92,10 @@ def open_fleet(folder: Path) -> Fleet:
     path = folder / FLEET_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        site, root_thumbprint = str(description["site"]), str(description["root_thumbprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        site, root_thumbprint = description["site"], description["root_thumbprint"]
+        if not isinstance(root_thumbprint, str) or not ID_PATTERN.fullmatch(site):
+            raise ValueError("no site or no root key")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeyFileError(
             f"{folder}: not a fleet's folder ({FLEET_FILE} cannot be read); make one with `hadir-provision init`"
         ) from error
@@ -96,7 +104,8 @@ def open_fleet(folder: Path) -> Fleet:
 
 def _fill(folder: Path, site: str, devices: Sequence[str]) -> None:
     now_s = int(time.time())
-    (folder / "keys").mkdir(mode=0o700)
+    for name in ("keys", "boards"):
+        (folder / name).mkdir(mode=0o700)
     fleet_keys = {use: SigningKey.generate() for use in USES}
     for use, key in fleet_keys.items():
         write_signing_key(_key_path(folder, use), key)
@@ -106,7 +115,7 @@ def _fill(folder: Path, site: str, devices: Sequence[str]) -> None:
     registered = []
     for device in devices:
         board = folder / "boards" / device
-        board.mkdir(mode=0o700, parents=True)
+        board.mkdir(mode=0o700)
         key = SigningKey.generate()
         write_signing_key(board / "device.pem", key)
         _write(board / KEYS_FILE, document + "\n")
