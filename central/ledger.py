@@ -1,19 +1,36 @@
 """The chains of all boards: what follows what, and what does not.
 
-A pure state machine: tokens and time go in, findings come out. Each event is counted
-exactly once and in order, however often and in whatever order it arrives.
+A pure state machine: tokens and time go in, findings come out. Each event is counted at
+most once, however often and in whatever order it arrives, and in order unless its board
+had given it up for lost.
+
+*Held back.* Two tokens in one place, or a `prev` that does not fit, show that two parties
+sign this chain: a cloned card, a stolen key. Which of them is the board cannot be told
+from here, so that from that place on nothing more of this chain is counted, by whichever
+signer; all of it is told, for a person to decide. Other chains go on, also this board's
+next one, which it begins when it learns of the fork.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from central.verify import Received
 
 MAX_WAITING = 4096
-"""Events of one chain that may wait for those before them: twice what a board has in flight."""
+"""Events of one board that may wait for those before them: twice what a board has in flight."""
+
+MAX_CHAINS = 64
+"""Of one board, whose key may begin chains; a chain is born with a card, not with an event."""
+
+KEPT_HASHES = 4096
+"""Of each chain's latest events: as far back as a board can send again unasked. About 1 MB a busy board."""
+
+KEPT_GAPS = 256
+"""Runs of lost events in each chain that are still looked for."""
 
 GAP_ALERT_S = 60.0
 """A gap that lasts longer than a resend takes is worth a person's attention."""
@@ -29,8 +46,10 @@ class Verdict(StrEnum):
     """Another token claims the same place: both are kept, neither is believed from here on."""
     BROKEN = "broken"
     """Its `prev` is not the hash of the event before it."""
+    HELD = "held"
+    """At or after the place of a fork or a break."""
     OVERFLOWING = "overflowing"
-    """Too many wait already; it will be sent again."""
+    """Too many of its board wait already; it is not kept, and must be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,22 @@ class Gap:
     since_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A run of places that a board gave up for lost."""
+
+    seqs: range
+    last_hash: str | None = None
+    """Of the last of them, by the word of the event that follows; None while that is not known."""
+
+    def without(self, received: Received) -> tuple[_Gone, ...]:
+        """What is still missing once this one of them came."""
+        seq = received.event.seq
+        before = _Gone(range(self.seqs.start, seq), received.event.prev)
+        after = _Gone(range(seq + 1, self.seqs.stop), self.last_hash)
+        return tuple(part for part in (before, after) if part.seqs)
+
+
 @dataclass(slots=True)
 class _Chain:
     """One board's chain as far as it is known."""
@@ -62,11 +97,34 @@ class _Chain:
     seq: int = 0
     hash: str | None = None
     """Of `seq`; None where that event itself was never seen (lost, or before this ledger joined)."""
+    low: int = 1
+    """The highest that a verified token of this chain has named: below it, nothing more is to come."""
     hashes: dict[int, str] = field(default_factory=dict)
-    """Of everything counted."""
+    """Of the latest events that took their places, oldest first."""
+    others: dict[str, int] = field(default_factory=dict)
+    """By hash, the places of tokens that came second to theirs, oldest first."""
+    held_from: int | None = None
     waiting: dict[int, Received] = field(default_factory=dict)
     waiting_since_s: float = 0.0
+    gone: list[_Gone] = field(default_factory=list)
+    """In order; what has not come since."""
     lost: int = 0
+
+    def hold(self, seq: int) -> None:
+        self.held_from = seq if self.held_from is None else min(seq, self.held_from)
+
+    def holds(self, seq: int) -> bool:
+        return self.held_from is not None and seq >= self.held_from
+
+    def place(self, received: Received) -> None:
+        """This token has taken its place."""
+        self.hashes[received.event.seq] = received.hash
+        if len(self.hashes) > KEPT_HASHES:
+            del self.hashes[next(iter(self.hashes))]
+
+    def known(self, seq: int) -> str | None:
+        """The hash of what is in this place, counted or waiting."""
+        return self.waiting[seq].hash if seq in self.waiting else self.hashes.get(seq)
 
 
 class Ledger:
@@ -75,28 +133,32 @@ class Ledger:
     def __init__(self, *, join: bool = False) -> None:
         self._join = join
         self._chains: dict[tuple[str, str], _Chain] = {}
+        self._chain_counts: Counter[str] = Counter()
+        self._waiting_counts: Counter[str] = Counter()
 
     def take(self, received: Received) -> tuple[Finding, ...]:
         """Put a verified token into its chain; the findings that follow, in chain order."""
         event = received.event
         chain = self._chain(received)
-        known = chain.hashes.get(event.seq) or (
-            chain.waiting[event.seq].hash if event.seq in chain.waiting else None
-        )
+        if chain is None:
+            return (Finding(Verdict.OVERFLOWING, received, f"more than {MAX_CHAINS} chains of one board"),)
+        known = chain.known(event.seq)
         if known is not None:
-            same = known == received.hash
-            return (Finding(Verdict.REDELIVERED if same else Verdict.FORKED, received),)
+            return (_again(chain, received, known),)
         if event.seq <= chain.seq:
-            return (Finding(Verdict.REDELIVERED, received, "from before this ledger's time"),)
-        if len(chain.waiting) >= MAX_WAITING:
-            return (Finding(Verdict.OVERFLOWING, received),)
+            return (_late(chain, received),)
+        chain.low = max(chain.low, event.low)
+        findings = list(self._advance(chain, received.arrived_s))
+        if event.seq > chain.seq + 1 and self._waiting_counts[chain.device] >= MAX_WAITING:
+            return (*findings, Finding(Verdict.OVERFLOWING, received, f"{MAX_WAITING} wait already"))
         if not chain.waiting:
             chain.waiting_since_s = received.arrived_s
         chain.waiting[event.seq] = received
-        findings = tuple(self._advance(chain, received.arrived_s))
+        self._waiting_counts[chain.device] += 1
+        findings += self._advance(chain, received.arrived_s)
         if event.seq in chain.waiting:
-            return (*findings, Finding(Verdict.WAITING, received, f"for seq {chain.seq + 1}"))
-        return findings
+            findings.append(Finding(Verdict.WAITING, received, f"for seq {chain.seq + 1}"))
+        return tuple(findings)
 
     def gaps(self, now_s: float) -> tuple[Gap, ...]:
         """Chains that have waited for a missing event longer than GAP_ALERT_S."""
@@ -108,37 +170,91 @@ class Ledger:
 
     def waiting_count(self) -> int:
         """Events that wait for those before them."""
-        return sum(len(chain.waiting) for chain in self._chains.values())
+        return self._waiting_counts.total()
 
     def lost_count(self) -> int:
-        """Events that are gone for good, by their board's own signed word."""
+        """Events that are gone for good, by their board's own signed word, and did not come after all."""
         return sum(chain.lost for chain in self._chains.values())
 
-    def _chain(self, received: Received) -> _Chain:
+    def _chain(self, received: Received) -> _Chain | None:
+        """The token's chain, begun where it is new; None where its board has begun too many."""
         key = (received.device, received.event.chain)
         if key not in self._chains:
+            if self._chain_counts[received.device] >= MAX_CHAINS:
+                return None
+            self._chain_counts[received.device] += 1
             seq = received.event.seq - 1 if self._join else 0
             self._chains[key] = _Chain(received.device, received.event.chain, seq)
         return self._chains[key]
 
     def _advance(self, chain: _Chain, now_s: float) -> Iterator[Finding]:
-        """Count what fits, in order; step over what the board says is gone for good."""
+        """Settle what is next, in order; step over what the board says is gone for good."""
         while chain.waiting:
-            lowest = min(chain.waiting)
-            if lowest > chain.seq + 1:
-                gone_below = max(received.event.low for received in chain.waiting.values())
-                if gone_below <= chain.seq + 1:
+            received = chain.waiting.pop(chain.seq + 1, None)
+            if received is None:
+                if chain.low <= chain.seq + 1:
                     return
-                stop = min(lowest, gone_below)
-                chain.lost += stop - chain.seq - 1
-                chain.seq, chain.hash = stop - 1, None
+                _step_over(chain, min(chain.low, *chain.waiting))
                 continue
-            received = chain.waiting.pop(lowest)
+            self._waiting_counts[chain.device] -= 1
             chain.waiting_since_s = now_s
-            if chain.hash is not None and received.event.prev != chain.hash:
-                yield Finding(Verdict.BROKEN, received, "prev is not the hash of the event before it")
-                # The place is taken by what was signed; what follows is judged against it.
-            else:
-                yield Finding(Verdict.COUNTED, received)
-            chain.seq, chain.hash = lowest, received.hash
-            chain.hashes[lowest] = received.hash
+            yield _settle(chain, received)
+
+
+def _settle(chain: _Chain, received: Received) -> Finding:
+    """The verdict on the event that is next in its chain, which takes its place whatever the verdict."""
+    seq = received.event.seq
+    fits = chain.hash is None or received.event.prev == chain.hash
+    if chain.gone and chain.gone[-1].seqs.stop == seq:
+        chain.gone[-1] = replace(chain.gone[-1], last_hash=received.event.prev)
+    chain.seq, chain.hash = seq, received.hash
+    chain.place(received)
+    if chain.holds(seq):
+        return Finding(Verdict.HELD, received, f"since seq {chain.held_from}")
+    if not fits:
+        chain.hold(seq)
+        return Finding(Verdict.BROKEN, received, "prev is not the hash of the event before it")
+    return Finding(Verdict.COUNTED, received)
+
+
+def _step_over(chain: _Chain, stop: int) -> None:
+    """Write off what lies before `stop`; it is counted should it come after all."""
+    missing = range(chain.seq + 1, stop)
+    chain.gone = [*chain.gone, _Gone(missing)][-KEPT_GAPS:]
+    chain.lost += missing.stop - missing.start
+    chain.seq, chain.hash = stop - 1, None
+
+
+def _again(chain: _Chain, received: Received, known: str) -> Finding:
+    """The verdict on a token whose place is taken by one with this hash."""
+    if known == received.hash:
+        return Finding(Verdict.REDELIVERED, received)
+    if received.hash in chain.others:
+        return Finding(Verdict.REDELIVERED, received, "of a fork that was told before")
+    chain.others[received.hash] = received.event.seq
+    if len(chain.others) > KEPT_HASHES:
+        del chain.others[next(iter(chain.others))]
+    chain.hold(received.event.seq)
+    return Finding(Verdict.FORKED, received, f"the other token of this place has hash {known}")
+
+
+def _late(chain: _Chain, received: Received) -> Finding:
+    """The verdict on a token of a place that the chain has passed without knowing its hash."""
+    seq = received.event.seq
+    index = next((index for index, gone in enumerate(chain.gone) if seq in gone.seqs), None)
+    if index is None:
+        return Finding(Verdict.REDELIVERED, received, "older than what this ledger remembers")
+    gone = chain.gone[index]
+    fits = chain.hashes.get(seq - 1, received.event.prev) == received.event.prev and (
+        seq + 1 < gone.seqs.stop or gone.last_hash in (None, received.hash)
+    )
+    chain.gone[index : index + 1] = gone.without(received)
+    del chain.gone[:-KEPT_GAPS]
+    chain.lost -= 1
+    chain.place(received)
+    if chain.holds(seq):
+        return Finding(Verdict.HELD, received, f"since seq {chain.held_from}")
+    if not fits:
+        chain.hold(seq)
+        return Finding(Verdict.BROKEN, received, "it does not fit between the events around it")
+    return Finding(Verdict.COUNTED, received, "late: it had been given up for lost")

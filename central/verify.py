@@ -40,7 +40,7 @@ def verify_event(topic: str, payload: bytes, registry: Registry, arrived_s: floa
     """
     match = EVENT_TOPIC.fullmatch(topic)
     if match is None:
-        raise TokenRefused(Refusal.WRONG_OWNER, f"{topic[:80]!r} is no board's topic for events")
+        raise TokenRefused(Refusal.WRONG_OWNER, f"{ascii(topic)[:80]} is no board's topic for events")
     device = match[1]
     verified = verify(payload, EVENT_TYP, registry.keys, max_bytes=MAX_EVENT_BYTES)
     registration = registry.registrations[verified.kid]
@@ -50,10 +50,12 @@ def verify_event(topic: str, payload: bytes, registry: Registry, arrived_s: floa
         )
     event = parse_event(verified.claims)
     if event.issuer != device_urn(device):
-        raise TokenRefused(Refusal.WRONG_OWNER, f"iss is {event.issuer[:80]!r}, the key belongs to {device}")
+        raise TokenRefused(
+            Refusal.WRONG_OWNER, f"iss is {ascii(event.issuer)[:80]}, the key belongs to {device}"
+        )
     if event.audience != site_urn(registration.site):
         raise TokenRefused(
-            Refusal.WRONG_AUDIENCE, f"aud is {event.audience[:80]!r}, {device} belongs to another site"
+            Refusal.WRONG_AUDIENCE, f"aud is {ascii(event.audience)[:80]}, {device} belongs to another site"
         )
     if registration.revoked_at is not None:
         raise TokenRefused(Refusal.REVOKED_KEY, f"the key of {device} was revoked")
