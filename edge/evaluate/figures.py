@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,12 @@ class Figure:
 
     unit: str
     values: tuple[float, ...]
+    average: Literal["median", "mean"] = "median"
+    """What stands for all values: the median of timings, the mean of repetitions with other data."""
+
+    @property
+    def value(self) -> float:
+        return self.median if self.average == "median" else statistics.mean(self.values)
 
     @property
     def median(self) -> float:
@@ -48,7 +55,7 @@ def write_json(path: Path, name: str, figures: Mapping[str, Figure]) -> None:
         "machine": machine(),
         "figures": {
             key: {
-                "value": figure.median,
+                "value": figure.value,
                 "unit": figure.unit,
                 "median": figure.median,
                 "min": min(figure.values),

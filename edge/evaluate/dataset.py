@@ -1,0 +1,337 @@
+"""Photographs of known people, embedded once by the daemon's own stages.
+
+A folder `person/image`, with or without a level `images/` above the people, becomes an
+`Album`; detector and embedder turn it into `Embeddings`, one row a photograph. What that
+costs (15 ms a photograph on a desktop core) is paid once: the rows are cached under a key
+of everything that shapes them.
+
+A photograph in which no face is found is a failure to acquire (ISO/IEC 19795-1). Its row
+is marked, and every similarity with it counts as `NO_SIMILARITY`: as a mated pair or probe
+it is a miss, as a non-mated one it never passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import math
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.camera.pictures import PICTURE_FORMATS, PICTURE_SUFFIXES, read_named_file, read_picture
+from edge.errors import BadImage, InputError
+from edge.evaluate.progress import Progress
+from edge.recognition import align, detect, embed, tflite
+from edge.records import Face, Image, Vector
+
+NO_SIMILARITY = -1.0
+"""Of a pair in which a face was not found: the lowest that a cosine can be."""
+
+MAX_PAIRS_BYTES = 16 * 2**20
+"""LFW's largest pairs file has 0.2 MB."""
+
+MAX_PAIRS = 1_000_000
+
+FACE_CHOICE = "nearest to the centre"
+
+
+class FindsFaces(Protocol):
+    """What is needed of `edge.recognition.detect.Detector`."""
+
+    min_confidence: float
+
+    def detect(self, image: Image) -> tuple[Face, ...]: ...
+
+
+class EmbedsFaces(Protocol):
+    """What is needed of `edge.recognition.embed.Embedder`."""
+
+    id: str
+    dimensions: int
+
+    def crops(self, image: Image, face: Face) -> tuple[Image, ...]: ...
+
+    def embed(self, crops: tuple[Image, ...]) -> Vector: ...
+
+
+@dataclass(frozen=True)
+class Album:
+    """Who is on which photograph. Row i of anything made from it belongs to `files[i]`."""
+
+    folder: Path
+    """Holds one folder a person."""
+    files: tuple[str, ...]
+    """`person/image`, by person, then in the order of the numbers in the name (2 before 10)."""
+
+    @cached_property
+    def people(self) -> dict[str, tuple[int, ...]]:
+        """The rows of each person, both in order."""
+        rows: dict[str, list[int]] = {}
+        for row, file in enumerate(self.files):
+            rows.setdefault(file.split("/")[0], []).append(row)
+        return {person: tuple(own) for person, own in rows.items()}
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(photographs,): the number of the person on each, in the order of `people`."""
+        return np.repeat(np.arange(len(self.people)), [len(rows) for rows in self.people.values()])
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """The row of each `person/name`, where name is the file's without its suffix."""
+        return {str(Path(file).with_suffix("")): row for row, file in enumerate(self.files)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """The vectors of an album."""
+
+    album: Album
+    vectors: NDArray[np.float32]
+    """(photographs, dimensions): unit length, or zeros where no face was found."""
+    found: NDArray[np.bool_]
+    """(photographs,)"""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The files without a face."""
+        return tuple(self.album.files[row] for row in np.flatnonzero(~self.found))
+
+    def similarities(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Of pairs of rows; two arrays of one shape give a third."""
+        values = np.einsum("...j,...j->...", self.vectors[first], self.vectors[second])
+        both = self.found[first] & self.found[second]
+        return np.where(both, values, np.float32(NO_SIMILARITY)).astype(np.float32)
+
+
+def open_album(folder: Path) -> Album:
+    """List the photographs of `folder/images/person/` or, without that level, `folder/person/`.
+
+    Hidden files and files that are no pictures are passed over. Raises InputError where
+    there is no folder or no person with a photograph.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; expected person/image below it")
+    below = folder / "images"
+    root = below if below.is_dir() and _folders(below) else folder
+    files = [
+        f"{person.name}/{name}"
+        for person in _folders(root)
+        for name in sorted((file.name for file in person.iterdir() if _is_picture(file)), key=_by_number)
+    ]
+    if not files:
+        raise InputError(f"{root}: holds no person/image; pictures may be {PICTURE_FORMATS}")
+    return Album(root, tuple(files))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts digits by their value; the parts of a split by a group alternate text and digits."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def embed_album(album: Album, detector: FindsFaces, embedder: EmbedsFaces, cache: Path) -> Embeddings:
+    """Embed every photograph, or take the vectors of an earlier run from the cache folder.
+
+    The cache is keyed by the embedder's id, the detector's least confidence, the code of
+    the stages, and name, size and modification time of every file. It holds biometric
+    data, so only its owner may read it.
+
+    Raises:
+        InputError: a photograph cannot be read, or the cache cannot be written.
+        ModelError: a model gives no vector.
+    """
+    file = cache / "embeddings" / f"{_key(album, detector, embedder)}.npz"
+    shape = (len(album.files), embedder.dimensions)
+    stored = _load(file, shape)
+    if stored is None:
+        stored = _embed_all(album, detector, embedder, shape)
+        _store(file, *stored)
+    return Embeddings(album, *stored)
+
+
+def nearest_to_centre(faces: Iterable[Face], image: Image) -> Face | None:
+    """The face whose box is centred nearest to the picture's centre, where LFW has its person."""
+    height, width = image.shape[:2]
+    return min(faces, key=lambda face: math.dist(face.box.centre, (width / 2, height / 2)), default=None)
+
+
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/hadir`, or `~/.cache/hadir` (XDG Base Directory Specification)."""
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification says to ignore a relative path.
+    return (Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache") / "hadir"
+
+
+_Stored = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+def _embed_all(album: Album, detector: FindsFaces, embedder: EmbedsFaces, shape: tuple[int, int]) -> _Stored:
+    vectors, found = np.zeros(shape, np.float32), np.zeros(shape[0], np.bool_)
+    with Progress("embedding", shape[0]) as progress:
+        for row, name in enumerate(album.files):
+            vector = _embed_one(read_picture(album.folder / name), detector, embedder)
+            if vector is not None:
+                vectors[row], found[row] = vector, True
+            progress.step()
+    return vectors, found
+
+
+def _embed_one(image: Image, detector: FindsFaces, embedder: EmbedsFaces) -> Vector | None:
+    try:
+        face = nearest_to_centre(detector.detect(image), image)
+        return None if face is None else embedder.embed(embedder.crops(image, face))
+    except BadImage:  # too small, or keypoints that show no face: the daemon skips such a frame
+        return None
+
+
+def _key(album: Album, detector: FindsFaces, embedder: EmbedsFaces) -> str:
+    """SHA-256 in hex over everything that shapes the vectors."""
+    stats = [(album.folder / name).stat() for name in album.files]
+    shaping = {
+        "embedder": embedder.id,
+        "min_confidence": detector.min_confidence,
+        "face": FACE_CHOICE,
+        "opencv": cv2.__version__,
+        # While the stages are being worked on, an embedder id alone would serve stale vectors.
+        "code": [inspect.getsource(module) for module in (detect, align, embed, tflite)],
+        "files": [
+            (name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(album.files, stats, strict=True)
+        ],
+    }
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+def _load(file: Path, shape: tuple[int, int]) -> _Stored | None:
+    """What an earlier run stored; None where there is nothing, or nothing whole."""
+    try:
+        # Opened here: of a damaged archive that it opened itself, numpy leaves the file open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            vectors, found = stored["vectors"], stored["found"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    whole = (vectors.shape, vectors.dtype, found.shape, found.dtype) == (
+        shape,
+        np.float32,
+        shape[:1],
+        np.bool_,
+    )
+    return (vectors, found) if whole and np.isfinite(vectors).all() else None
+
+
+def _store(file: Path, vectors: NDArray[np.float32], found: NDArray[np.bool_]) -> None:
+    """Write under another name, then rename: an interrupted run leaves nothing that looks whole."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")  # readable by its owner only
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                np.savez(stream, vectors=vectors, found=found)
+            Path(name).replace(file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise InputError(
+            f"{file.parent}: the cache cannot be written ({error.strerror}); name another with --cache"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two photographs of a pairs file, by person and number."""
+
+    first: tuple[str, int]
+    second: tuple[str, int]
+    where: str
+    """File and line, for messages."""
+
+    @property
+    def mated(self) -> bool:
+        return self.first[0] == self.second[0]
+
+
+def read_pairs(file: Path) -> tuple[tuple[Pair, ...], ...]:
+    """The folds of one of LFW's pairs files, each its mated pairs and then as many non-mated ones.
+
+    The first line says `folds<TAB>pairs` (View 2) or `pairs` (View 1, one fold), where
+    `pairs` counts the mated pairs of a fold and the non-mated ones again. A mated line is
+    `person<TAB>number<TAB>number`, a non-mated one `person<TAB>number<TAB>person<TAB>number`.
+
+    Raises InputError with file and line for anything else.
+    """
+    try:
+        lines = read_named_file(file, MAX_PAIRS_BYTES).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    folds, pairs = _header(file, lines[0])
+    if len(lines) != 1 + folds * 2 * pairs:
+        raise InputError(
+            f"{file}: has {len(lines)} lines; its first line promises {folds} x 2 x {pairs} pairs after it"
+        )
+    parsed = [
+        _pair(file, number, line, mated=(number - 2) % (2 * pairs) < pairs)
+        for number, line in enumerate(lines[1:], start=2)
+    ]
+    return tuple(tuple(parsed[at : at + 2 * pairs]) for at in range(0, len(parsed), 2 * pairs))
+
+
+def _header(file: Path, line: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(?:([0-9]{1,4})\t)?([0-9]{1,6})", line, re.ASCII)
+    folds, pairs = (int(match[1] or 1), int(match[2])) if match else (0, 0)
+    if not 0 < folds * pairs <= MAX_PAIRS:
+        raise InputError(f"{file}, line 1: {line!r}; expected folds<TAB>pairs, or pairs, as numbers")
+    return folds, pairs
+
+
+def _pair(file: Path, number: int, line: str, mated: bool) -> Pair:
+    form = (
+        r"([^\t]+)\t([0-9]{1,6})\t([0-9]{1,6})"
+        if mated
+        else r"([^\t]+)\t([0-9]{1,6})\t([^\t]+)\t([0-9]{1,6})"
+    )
+    match = re.fullmatch(form, line, re.ASCII)
+    if match is not None:
+        person, first, *rest = match.groups()
+        other, second = (person, rest[0]) if mated else (rest[0], rest[1])
+        pair = Pair((person, int(first)), (other, int(second)), f"{file}, line {number}")
+        if pair.mated == mated and pair.first != pair.second:
+            return pair
+    expected = (
+        "person<TAB>number<TAB>another number" if mated else "person<TAB>number<TAB>another person<TAB>number"
+    )
+    raise InputError(f"{file}, line {number}: {line!r}; expected {expected}")
+
+
+def pair_rows(album: Album, pairs: Iterable[Pair]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The album's rows of pairs, (pairs,) each. Raises InputError for a photograph that is not there."""
+    rows = []
+    for pair in pairs:
+        for person, number in (pair.first, pair.second):
+            name = f"{person}/{person}_{number:04d}"
+            if name not in album.by_name:
+                raise InputError(f"{pair.where}: the photograph {album.folder / name} is not there")
+            rows.append(album.by_name[name])
+    columns = np.array(rows, np.int64).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
