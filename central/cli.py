@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import signal
 import sys
 import threading
@@ -41,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HadirError as error:
         print(f"hadir-central: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Standard output is flushed once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("hadir-central: nobody reads what is printed any more", file=sys.stderr)
+        return os.EX_IOERR
     return 0
 
 
@@ -60,6 +67,9 @@ def _listen(options: argparse.Namespace) -> None:
             if message is not None:
                 listener.take(message, time.time())
             listener.look_for_gaps(time.time())
+        if stop.is_set():
+            for message in consumer.left():
+                listener.take(message, time.time())
     print(listener.summary(), file=sys.stderr)
 
 
@@ -70,7 +80,8 @@ class Listener:
         self._registry = registry
         self._ledger = Ledger(join=join)
         self._tell = tell
-        self._gaps_told: set[tuple[str, int]] = set()
+        self._gaps_told: set[tuple[str, str, int]] = set()
+        self._looked_s = -math.inf
         self.totals = Totals()
 
     def take(self, message: Message, now_s: float) -> None:
@@ -87,11 +98,14 @@ class Listener:
         message.acknowledge()
 
     def look_for_gaps(self, now_s: float) -> None:
-        """Tell of each gap once."""
-        for gap in self._ledger.gaps(now_s):
-            if (gap.chain, gap.first_seq) not in self._gaps_told:
-                self._gaps_told.add((gap.chain, gap.first_seq))
-                self._tell(gap_line(gap), gap_object(gap))
+        """Tell of each gap once; looks at most once a second, because it is asked after every message."""
+        if abs(now_s - self._looked_s) < 1:
+            return
+        self._looked_s = now_s
+        gaps = {(gap.device, gap.chain, gap.first_seq): gap for gap in self._ledger.gaps(now_s)}
+        for place in gaps.keys() - self._gaps_told:
+            self._tell(gap_line(gaps[place]), gap_object(gaps[place]))
+        self._gaps_told = set(gaps)
 
     def enough(self, count: int | None) -> bool:
         """Whether so many attendances were verified."""

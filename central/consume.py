@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Full, Queue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,14 @@ RECONNECT_MAX_S = 30
 
 MAX_PACKET_BYTES = 16 * 1024
 """Announced to the broker: an event has at most 4 KiB, and nothing larger is for us."""
+
+MAX_IN_FLIGHT = 2048
+"""Announced to the broker: what it may send before we acknowledge; the most that a board sends at once."""
+
+MAX_QUEUED = 4096
+"""Messages that wait to be taken. Beyond, nothing more is read: QoS 0 knows no other brake."""
+
+_PUT_S = 0.2
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -57,40 +66,66 @@ class Message:
 
 
 class Consumer:
-    """A subscription to all boards' events; messages wait in order until they are taken."""
+    """A subscription to all boards' events; messages wait in order until they are taken.
+
+    paho's thread fills the queue, its owner's thread takes from it.
+    """
 
     def __init__(self, broker: BrokerAddress, client: mqtt.Client) -> None:
         self._broker = broker
         self._client = client
-        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._messages: Queue[Message] = Queue(MAX_QUEUED)
         self._subscribed = threading.Event()
+        self._closing = threading.Event()
         self._refusal: str | None = None
+        self._connection = 0
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
 
     def take(self, timeout_s: float) -> Message | None:
-        """The next message; None where none came in time."""
+        """The next message; None where none came in time.
+
+        Raises BrokerUnavailable where the broker took the subscription back when it was renewed: nothing
+        would ever come again.
+        """
         try:
             return self._messages.get(timeout=timeout_s)
         except Empty:
+            if self._refusal is not None:
+                raise self._unavailable(self._refusal) from None
             return None
+
+    def left(self) -> Iterator[Message]:
+        """What is here already, for who stops taking; not what comes meanwhile."""
+        for _ in range(self._messages.qsize()):
+            yield self._messages.get()
 
     def wait_until_listening(self) -> None:
         """Return once the broker has confirmed the subscription. Raises BrokerUnavailable."""
         if not self._subscribed.wait(ANSWER_S) or self._refusal is not None:
-            reason = self._refusal or "no answer to the subscription"
-            raise BrokerUnavailable(
-                f"broker {self._broker.url}: {reason}; check that it speaks MQTT 5 and lets "
-                f"{self._broker.client_id} read {EVENT_TOPICS}"
-            )
+            raise self._unavailable(self._refusal or "no answer to the subscription")
+
+    def close(self) -> None:
+        """Let paho's thread go, wherever it waits."""
+        self._closing.set()
+
+    def _unavailable(self, reason: str) -> BrokerUnavailable:
+        return BrokerUnavailable(
+            f"broker {self._broker.url}: {reason}; check that it speaks MQTT 5 and lets "
+            f"{self._broker.client_id} read {EVENT_TOPICS}"
+        )
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if reason.is_failure:
-            self._refuse(f"refused: {reason}")
-        else:
+        if not reason.is_failure:
             # Subscribed anew on every connection, because sessions begin clean.
             self._client.subscribe(EVENT_TOPICS, qos=1)
+        elif not self._subscribed.is_set():
+            self._refuse(f"refused: {reason}")
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        self._connection += 1
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
@@ -98,8 +133,19 @@ class Consumer:
         self._subscribed.set()
 
     def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        mid, qos = message.mid, message.qos
-        self._messages.put(Message(message.topic, bytes(message.payload), lambda: self._client.ack(mid, qos)))
+        acknowledge = partial(self._acknowledge, self._connection, message.mid, message.qos)
+        arrived = Message(_topic(message), bytes(message.payload), acknowledge)
+        while not self._closing.is_set():
+            try:
+                return self._messages.put(arrived, timeout=_PUT_S)
+            except Full:
+                continue
+        return None
+
+    def _acknowledge(self, connection: int, mid: int, qos: int) -> None:
+        # On another connection this number may be another message's, which was not dealt with yet.
+        if connection == self._connection:
+            self._client.ack(mid, qos)
 
     def _refuse(self, reason: str) -> None:
         self._refusal = reason
@@ -114,23 +160,25 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
         BrokerUnavailable: nobody answers, or the broker refuses.
         ConfigError: URL or certificate files cannot be used.
     """
-    address = urlsplit(broker.url)
-    if address.scheme not in _PORTS or not address.hostname:
-        raise ConfigError(f"broker {broker.url!r}: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+    scheme, host, port = _endpoint(broker.url)
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2, client_id=broker.client_id, protocol=mqtt.MQTTv5, manual_ack=True
     )
     client.connect_timeout = ANSWER_S
     client.reconnect_delay_set(1, RECONNECT_MAX_S)
-    if address.scheme == "mqtts":
+    if scheme == "mqtts":
         client.tls_set_context(_tls_context(broker))
+    elif broker.ca_file or broker.cert_file or broker.private_key_file:
+        raise ConfigError(
+            f"broker {broker.url!r}: certificate files are for mqtts://, and this is not encrypted"
+        )
     consumer = Consumer(broker, client)
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_PACKET_BYTES
+    properties.ReceiveMaximum = MAX_IN_FLIGHT
     properties.SessionExpiryInterval = 0
     try:
-        port = address.port or _PORTS[address.scheme]
-        client.connect(address.hostname, port, clean_start=True, properties=properties)
+        client.connect(host, port, clean_start=True, properties=properties)
     except (OSError, ValueError) as error:
         raise BrokerUnavailable(
             f"broker {broker.url}: {error}; check that it runs, and its address"
@@ -140,8 +188,29 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
         consumer.wait_until_listening()
         yield consumer
     finally:
+        consumer.close()
         client.disconnect()
         client.loop_stop()
+
+
+def _topic(message: mqtt.MQTTMessage) -> str:
+    """The topic, or what is no board's: raising here would end paho's thread, and nothing would come any more."""
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return "(not UTF-8)"
+
+
+def _endpoint(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ConfigError."""
+    try:
+        address = urlsplit(url)
+        scheme, host, port = address.scheme, address.hostname, address.port
+    except ValueError:  # a port out of range, half an IPv6 address
+        scheme, host, port = "", None, None
+    if scheme not in _PORTS or not host:
+        raise ConfigError(f"broker {url!r}: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+    return scheme, host, port or _PORTS[scheme]
 
 
 def _tls_context(broker: BrokerAddress) -> ssl.SSLContext:
@@ -149,7 +218,8 @@ def _tls_context(broker: BrokerAddress) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=broker.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if broker.cert_file is not None:
-            context.load_cert_chain(broker.cert_file, broker.private_key_file)
+            # A password that is wrong: OpenSSL would ask a terminal for it, which a service does not have.
+            context.load_cert_chain(broker.cert_file, broker.private_key_file, password="")
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"broker {broker.url}: certificate files cannot be used: {error}") from error
     return context

@@ -44,7 +44,9 @@ def finding_line(finding: Finding) -> str:
     said = marks.get(finding.verdict, finding.verdict.upper())
     parts = [f"{said:<10}", f"{received.device:<10}", f"{event_name(received):<11}"]
     if event.person is not None:
-        parts.append(f"{event.person:<8} {event.payload.get('direction', '')}")
+        # Only an attendance's direction was checked; of other types it may be anything, also another line.
+        direction = event.payload["direction"] if event.type == ATTENDANCE else ""
+        parts.append(f"{event.person:<8} {direction}".rstrip())
     parts += [time_words(received), f"seq {event.seq}"]
     if received.ahead:
         parts.append("dated ahead of its arrival")
@@ -78,7 +80,8 @@ def finding_object(finding: Finding) -> JsonObject:
 
 def refusal_line(topic: str, refused: TokenRefused) -> str:
     """One line about a token that is not believed."""
-    return f"{'REFUSED':<10}  {topic[:60]}  {refused}"
+    # Whoever may publish chooses the topic: unescaped, it could hold a whole line of its own.
+    return f"{'REFUSED':<10}  {ascii(topic)[1:-1][:60]}  {refused}"
 
 
 def refusal_object(topic: str, refused: TokenRefused, arrived_s: float) -> JsonObject:
@@ -116,7 +119,7 @@ def time_words(received: Received) -> str:
         when = received.arrived_s if event.clock is ClockState.UNSYNCED else event.issued_s
         suffix = ", board's clock not set" if event.clock is ClockState.UNSYNCED else f", {event.clock}"
         return f"{word} {_utc(when)}{suffix}"
-    error = f" ±{event.err_ms} ms" if event.clock is ClockState.HOLDOVER else ""
+    error = f" to {event.err_ms} ms" if event.clock is ClockState.HOLDOVER else ""
     return f"seen {_utc(event.seen_s)}, {event.clock}{error}"
 
 

@@ -22,6 +22,9 @@ class Listening:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.events: list[dict[str, Any]] = []
         self.lines: list[str] = []
+        self.exit_code: int | None = None
+        self.summary = ""
+        """What it said at its end."""
         self._process = process
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -32,6 +35,11 @@ class Listening:
         with self._changed:
             return self._changed.wait_for(lambda: len(self.believed()) >= count, timeout_s)
 
+    def wait_for_any(self, count: int, timeout_s: float = 30.0) -> bool:
+        """Whether at least so many events, believed or not, were told of in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self.events) >= count, timeout_s)
+
     def believed(self) -> list[dict[str, Any]]:
         """The events that were verified and counted."""
         return [event for event in self.events if event.get("believed")]
@@ -39,8 +47,15 @@ class Listening:
     def stop(self) -> None:
         """Ask it to end; everything that it had received has been read then."""
         self._process.terminate()
-        self._process.wait(START_S)
+        try:
+            self._process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
         self._thread.join(START_S)
+        self.exit_code = self._process.returncode
+        if self._process.stderr is not None and not self._process.stderr.closed:
+            self.summary += self._process.stderr.read()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
