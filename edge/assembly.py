@@ -16,6 +16,7 @@ from edge.recognition.embed import Embedder
 from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
 from edge.recognition.manifest import EmbedderSpec, load_manifest
 from edge.recognition.track import Tracker
+from edge.steps import Step, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import DeviceIdentity, load_signing_key, site_urn
 from edge.trust.jws import sign
@@ -74,6 +75,7 @@ def assemble(config: Config, clock: Clock) -> Board:
     eyes = open_eyes(config.recognition)
     gallery = open_gallery(device, fleet_keys, eyes.embedder.id)
     threshold = threshold_for(config.decide, eyes.spec, gallery)
+    reached(Step.LOADED)
     outbox = Outbox(device.state_dir / "outbox.db")
     recorder = Recorder(
         outbox=outbox,

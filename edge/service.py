@@ -29,6 +29,7 @@ from edge.config import Config
 from edge.errors import BadImage, CameraUnavailable
 from edge.loops import Loop, Slot
 from edge.records import Frame, TrackEnd
+from edge.steps import Step, reached
 
 log = logging.getLogger(__name__)
 
@@ -95,22 +96,27 @@ class Service:
                 self._notifier.alive(self._summary())
 
     def _shut_down(self) -> None:
+        reached(Step.STOP_BEGUN)
         self._stop.set()
         publisher, pipeline, capture = self._loops
         self._slot.close()
         for loop in (capture, pipeline):
             loop.join(JOIN_S)
+        reached(Step.ROAD_ENDED)
         self._board.publisher.stop()
         publisher.join(self._config.events.drain_s + JOIN_S)
         hanging = [loop.name for loop in self._loops if loop.running]
         if hanging:
             log.error("stopping although %s did not end in time", ", ".join(hanging))
             return
+        reached(Step.UPLINK_ENDED)
         clean = all(loop.error is None for loop in self._loops)
         self._board.outbox.mark_run(self._board.clock.read().boot, clean=clean)
+        reached(Step.RUN_MARKED_CLEAN)
         waiting = self._board.outbox.waiting_count()
         log.info("stopped: %s dropped=%d waiting=%d", self._summary(), self._slot.dropped, waiting)
         self._board.outbox.close()
+        reached(Step.STOPPED)
 
     def _capture(self, loop: Loop) -> None:
         """Own the camera: frames into the slot until asked to stop or the file is over."""
@@ -165,6 +171,7 @@ class Service:
             self._board.publisher.wake()
             # Neither person nor similarity: a log is not a place for biometric data.
             log.info("attendance: track=%d frames=%d", attendance.track, attendance.frames)
+            reached(Step.ATTENDANCE_TOLD)
         self._report(passage.ended)
 
     def _report(self, ended: Sequence[TrackEnd]) -> None:

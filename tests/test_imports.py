@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 RANKS = (
     {"edge"},
-    {"edge.errors", "edge.records"},
+    {"edge.errors", "edge.records", "edge.steps"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},

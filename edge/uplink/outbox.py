@@ -21,6 +21,7 @@ from typing import Self
 
 from edge.errors import CannotRecord
 from edge.records import ChainPosition, SignedToken
+from edge.steps import Step, reached
 from edge.trust.tokens import MAX_EVENT_BYTES
 
 SCHEMA_VERSION = 1
@@ -115,7 +116,9 @@ class Outbox:
             chain, seq, prev = run("SELECT chain, seq, hash FROM head").fetchone()
             (lowest,) = run("SELECT min(seq) FROM event").fetchone()
             low = seq + 1 if lowest is None else lowest
+            reached(Step.POSITION_TAKEN)
             signed = sign(ChainPosition(chain=chain, seq=seq + 1, prev=prev, low=low))
+            reached(Step.SIGNED)
             if len(signed.compact) > MAX_EVENT_BYTES:
                 raise CannotRecord(
                     f"event {seq + 1} of chain {chain} has {len(signed.compact)} bytes; at most {MAX_EVENT_BYTES}"
@@ -124,7 +127,10 @@ class Outbox:
                 "INSERT INTO event (seq, hash, token, made_real_ms) VALUES (?, ?, ?, ?)",
                 (seq + 1, signed.hash, signed.compact, made_real_ms),
             )
+            reached(Step.INSERTED)
             run("UPDATE head SET seq = ?, hash = ?", (seq + 1, signed.hash))
+            reached(Step.HEAD_MOVED)
+        reached(Step.COMMITTED)
         return StoredEvent(seq=seq + 1, token=signed.compact)
 
     def waiting(self, after_seq: int, limit: int) -> tuple[StoredEvent, ...]:
@@ -160,14 +166,19 @@ class Outbox:
                 "UPDATE head SET acked_hash = coalesce("
                 "(SELECT hash FROM event WHERE event.seq = head.acked_seq), acked_hash)"
             )
+            reached(Step.ACKNOWLEDGING)
+        reached(Step.ACKNOWLEDGED)
 
     def prune_archive(self, acked_before_real_ms: int) -> int:
         """Delete events acknowledged before then; returns how many. Never touches a waiting one."""
         with self._transaction("written") as run:
-            return run(
+            deleted = run(
                 "DELETE FROM event WHERE acked_real_ms < ? AND seq <= (SELECT acked_seq FROM head)",
                 (acked_before_real_ms,),
             ).rowcount
+            reached(Step.PRUNING)
+        reached(Step.PRUNED)
+        return deleted
 
     def head(self) -> Head:
         """The end of the chain as it stands on disk."""
@@ -187,6 +198,7 @@ class Outbox:
         """Remember this run, for the `start` event of the next."""
         with self._transaction("written") as run:
             run("INSERT OR REPLACE INTO run (one, boot, clean) VALUES (1, ?, ?)", (boot, clean))
+            reached(Step.RUN_WRITTEN)
 
     def _prepare(self) -> None:
         run = self._database.execute
@@ -213,7 +225,9 @@ class Outbox:
         run("INSERT INTO head (one, chain, seq, acked_seq) VALUES (1, ?, 0, 0)", (chain,))
         run(f"PRAGMA application_id = {_APPLICATION_ID}")
         run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        reached(Step.OUTBOX_WRITTEN)
         run("COMMIT")
+        reached(Step.OUTBOX_CREATED)
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[Callable[..., sqlite3.Cursor]]:
@@ -242,5 +256,6 @@ class Outbox:
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
+    reached(Step.OUTBOX_TOUCHED)
     # isolation_level=None: transactions are written out, so that none is opened behind our back.
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)

@@ -19,6 +19,7 @@ from typing import Protocol
 from edge.board.clock import realtime_ms
 from edge.config import BrokerConfig, EventsConfig
 from edge.errors import BrokerUnavailable
+from edge.steps import Step, reached
 from edge.uplink.connection import (
     CONNECT_TIMEOUT_S,
     Closed,
@@ -152,6 +153,7 @@ class Publisher:
             closed = self._await_acceptance(session, deadline_s)
             if closed is None:
                 log.info("broker: connected to %s", self._broker.url)
+                reached(Step.CONNECTED)
                 closed = self._serve(connection, session)
             return closed
         finally:
@@ -175,9 +177,11 @@ class Publisher:
                 connection.publish(
                     f"{self._topic}/status", self._status(State.ONLINE, self._conn), retain=True
                 )
+                reached(Step.BIRTH_PUBLISHED)
                 next_birth_s = now_s + BIRTH_INTERVAL_S
             self._prune(now_s)
             if self._drained(session):
+                reached(Step.DRAINED)
                 return self._say_goodbye(connection)
             if self._send(connection, session, now_s):
                 last_news_s = now_s
@@ -208,11 +212,13 @@ class Publisher:
             session.cursor = event.seq
             if event.seq in session.sending:
                 continue
+            reached(Step.EVENT_READ)
             mid = connection.publish(f"{self._topic}/event", event.token, content_type=EVENT_CONTENT_TYPE)
             if mid is None:  # the connection broke; its Closed is on the way
                 session.more = False
                 return True
             session.sent(mid, event.seq)
+            reached(Step.HANDED_OVER)
         return bool(batch)
 
     def _settle(self, session: _Session, first: Published, now_s: float) -> None:
@@ -227,6 +233,7 @@ class Publisher:
                 session.refused(seq, published.reason, now_s + self._refusal_pause_s(published.reason))
             published = self._take_published()
         if delivered:
+            reached(Step.PUBACK_RECEIVED)
             self._outbox.acknowledge(delivered, self._real_ms())
             session.acknowledged = True
 
@@ -259,10 +266,12 @@ class Publisher:
         mid = connection.publish(
             f"{self._topic}/status", self._status(State.OFFLINE, self._conn), retain=True
         )
+        reached(Step.OFFLINE_PUBLISHED)
         deadline_s = self._monotonic_s() + 2.0
         while mid is not None and self._monotonic_s() < deadline_s:
             match self._next(0.1):
                 case Published(acknowledged, _) if acknowledged == mid:
+                    reached(Step.OFFLINE_ACKNOWLEDGED)
                     break
                 case Closed() as closed:
                     return closed

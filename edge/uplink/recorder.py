@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge.board.clock import Clock
 from edge.records import Attendance, ChainPosition, Direction, SignedToken
+from edge.steps import Step, reached
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import sign
 from edge.trust.tokens import EVENT_TYP, attendance_claims, start_claims
@@ -28,6 +29,7 @@ class Recorder:
 
     def attendance(self, attendance: Attendance) -> StoredEvent:
         """Record that somebody passed."""
+        reached(Step.ATTENDANCE_DECIDED)
         made = self.clock.read()
 
         def signed(position: ChainPosition) -> SignedToken:
@@ -50,6 +52,7 @@ class Recorder:
         made = self.clock.read()
         previous = self.outbox.previous_run()
         head = self.outbox.head()
+        reached(Step.START_BEGUN)
         cause = "new" if previous is None else "restart" if previous.boot == made.boot else "boot"
 
         def signed(position: ChainPosition) -> SignedToken:
@@ -66,4 +69,5 @@ class Recorder:
 
         stored = self.outbox.append(signed, made.real_ms)
         self.outbox.mark_run(made.boot, clean=False)
+        reached(Step.START_MARKED)
         return stored

@@ -1,0 +1,85 @@
+"""The named points of the road, between any two steps that are durable or that others can see.
+
+Production code says `reached(Step.X)` as it passes; nobody listens, and it costs a
+function call (0.05 µs). `torture/` puts a watcher here, inside a process that it started
+itself, and ends that process with SIGKILL at a point of its choice. Nothing that a board
+reads - configuration, environment, messages - can put one here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """In the order in which a run of the daemon first comes by."""
+
+    LOADED = "loaded"
+    """Keys, models and gallery are loaded; the outbox was not touched."""
+    OUTBOX_TOUCHED = "outbox-touched"
+    """The outbox's file exists."""
+    OUTBOX_WRITTEN = "outbox-written"
+    """Tables and chain are written, not committed; a new outbox only."""
+    OUTBOX_CREATED = "outbox-created"
+    """They are committed; a new outbox only."""
+    START_BEGUN = "start-begun"
+    """It is known how the last run ended."""
+    POSITION_TAKEN = "position-taken"
+    """An event's place in the chain was read in its transaction."""
+    SIGNED = "signed"
+    INSERTED = "inserted"
+    """The event is in the table, the head not yet moved, nothing committed."""
+    HEAD_MOVED = "head-moved"
+    """Both are written, nothing committed."""
+    COMMITTED = "committed"
+    """The event is durable."""
+    RUN_WRITTEN = "run-written"
+    """How this run stands is written, not committed."""
+    START_MARKED = "start-marked"
+    """The start is durable, and so is that this run has not ended well."""
+    CONNECTED = "connected"
+    """The broker accepted the connection."""
+    BIRTH_PUBLISHED = "birth-published"
+    """The retained status was handed to the connection."""
+    PRUNING = "pruning"
+    """Old archive is deleted, not committed."""
+    PRUNED = "pruned"
+    ATTENDANCE_DECIDED = "attendance-decided"
+    """Somebody was recognised; nothing of it is written."""
+    ATTENDANCE_TOLD = "attendance-told"
+    """The attendance is durable; the publisher and the log have been told."""
+    EVENT_READ = "event-read"
+    """An event was read from the outbox, to be sent."""
+    HANDED_OVER = "handed-over"
+    """It was given to the connection."""
+    PUBACK_RECEIVED = "puback-received"
+    """The broker's acknowledgement of success is known in memory."""
+    ACKNOWLEDGING = "acknowledging"
+    """The delivery is written, not committed."""
+    ACKNOWLEDGED = "acknowledged"
+    """The delivery is durable."""
+    STOP_BEGUN = "stop-begun"
+    ROAD_ENDED = "road-ended"
+    """Capture and pipeline are over: no event will come any more."""
+    DRAINED = "drained"
+    """Nothing waits, or the time to wait is over."""
+    OFFLINE_PUBLISHED = "offline-published"
+    """The last status was handed to the connection."""
+    OFFLINE_ACKNOWLEDGED = "offline-acknowledged"
+    UPLINK_ENDED = "uplink-ended"
+    """The connection is closed."""
+    RUN_MARKED_CLEAN = "run-marked-clean"
+    """It is durable that this run ended well."""
+    STOPPED = "stopped"
+    """The outbox is closed."""
+
+
+watcher: Callable[[Step], object] | None = None
+"""Called at each point. None on every board."""
+
+
+def reached(step: Step) -> None:
+    """Come by a named point."""
+    if watcher is not None:
+        watcher(step)
