@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass
 from enum import Enum
@@ -41,18 +42,20 @@ class Range:
 
 @dataclass(frozen=True, slots=True, init=False)
 class OneOf:
-    """One of a few words."""
+    """One of a few words or whole numbers."""
 
-    words: tuple[str, ...]
+    words: tuple[str | int, ...]
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str | int) -> None:
         object.__setattr__(self, "words", words)
 
     def admits(self, value: Any) -> bool:
         return value in self.words
 
     def __str__(self) -> str:
-        return "one of " + ", ".join(f'"{word}"' for word in self.words)
+        return "one of " + ", ".join(
+            f'"{word}"' if isinstance(word, str) else str(word) for word in self.words
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,31 @@ class DeviceConfig:
 
 @dataclass(frozen=True, slots=True)
 class CameraConfig:
-    """Where the pictures come from."""
+    """Where the pictures come from, and how they are turned and cut before anything looks at them."""
 
-    kind: Annotated[str, OneOf("replay")] = "replay"
+    kind: Annotated[str, OneOf("replay", "picamera", "v4l2", "gstreamer")] = "replay"
+    """`replay` also takes RTSP; `v4l2` is USB; `gstreamer` is CSI on a Jetson. See docs/cameras.md."""
     sources: tuple[str, ...] = ()
     """For `replay`: video files, GIFs, picture folders (played one after the other), or one rtsp:// URL."""
+    device: Annotated[str, Like(r"\d{1,3}|/dev/\S+")] = "0"
+    """For the others: the camera's number; for `v4l2` better a path that stays, such as /dev/v4l/by-id/…"""
+    pipeline: Annotated[str, Like(r"[ -~]{0,2000}")] = ""
+    """For `gstreamer`: elements that give raw video, as for gst-launch-1.0; empty is a Jetson's CSI camera."""
+    width: Annotated[int, Range(16, 8192)] = 640
+    """Asked of `picamera`, `v4l2` and `gstreamer`; recordings and streams have a size of their own."""
+    height: Annotated[int, Range(16, 8192)] = 480
     frames_per_s: Annotated[float, Range(0, 120)] = 0.0
     """An upper limit; 0 takes what the source gives."""
+    rotation: Annotated[int, OneOf(0, 90, 180, 270)] = 0
+    """Degrees clockwise by which the camera's picture is turned to stand upright."""
+    mirror: bool = False
+    """Exchanges left and right, after the rotation."""
+    region_x: Annotated[float, Range(0, 1)] = 0.0
+    """Left edge of the part that is looked at, as a share of the upright picture's width."""
+    region_y: Annotated[float, Range(0, 1)] = 0.0
+    """Its upper edge, as a share of the height."""
+    region_width: Annotated[float, Range(0.01, 1)] = 1.0
+    region_height: Annotated[float, Range(0.01, 1)] = 1.0
     pace: Annotated[str, OneOf("real", "fast")] = "real"
     """`fast` gives a file's frames as quickly as they are taken; for tests and measurements."""
     at_end: Annotated[str, OneOf("stop", "repeat")] = "stop"
@@ -310,6 +331,7 @@ class _Setting:
 
 def _check_together(config: Config, path: Path) -> None:
     """What no single key can show to be wrong."""
+    _check_camera(config.camera, path)
     decide, broker, quality = config.decide, config.broker, config.quality
     if not decide.min_good_frames <= decide.fused_frames <= decide.max_good_frames:
         raise ConfigError(
@@ -334,3 +356,24 @@ def _check_together(config: Config, path: Path) -> None:
         raise ConfigError(
             f'{path}: broker.url = "{broker.url}": ca_file and cert_file need TLS, so write mqtts://'
         )
+
+
+def _check_camera(camera: CameraConfig, path: Path) -> None:
+    """What can only be wrong about several of the camera's settings at once, or deeper than a pattern."""
+    for edge, side in (("x", "width"), ("y", "height")):
+        at, length = getattr(camera, f"region_{edge}"), getattr(camera, f"region_{side}")
+        if at + length > 1 + 1e-9:  # 0.7 + 0.3 is more than 1 in binary
+            raise ConfigError(
+                f"{path}: camera.region_{side} = {length:g}: reaches out of the picture from region_{edge} "
+                f"= {at:g}; at most {1 - at:g}"
+            )
+    if camera.kind in ("picamera", "gstreamer") and not camera.device.isdecimal():
+        raise ConfigError(
+            f'{path}: camera.device = "{camera.device}": `{camera.kind}` takes a number, `v4l2` a path as well'
+        )
+    try:
+        shlex.split(camera.pipeline)
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}: camera.pipeline = {camera.pipeline!r}: cannot be split into arguments ({error})"
+        ) from error
