@@ -35,6 +35,13 @@ def _run(options: argparse.Namespace) -> None:
     Service(load_config(options.config)).run()
 
 
+def _replay(options: argparse.Namespace) -> None:
+    from edge.replay import show  # noqa: PLC0415 - as above
+
+    config = None if options.config is None else load_config(options.config)
+    show(config, options.file, options.annotate, as_json=options.json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hadir-edge", description="Face attendance at one door.")
     parser.add_argument("--version", action="version", version=f"hadir-edge {__version__}")
@@ -42,6 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="watch the door until stopped")
     run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
     run.set_defaults(act=_run)
+    replay = commands.add_parser(
+        "replay", help="tell what becomes of everybody in a recording; sends nothing"
+    )
+    replay.add_argument("file", metavar="FILE", help="a video, GIF, picture or folder of pictures")
+    replay.add_argument("--config", type=Path, metavar="FILE", help="a board's; without it nobody is known")
+    replay.add_argument(
+        "--annotate", type=Path, metavar="OUT", help="write the clip, drawn on: *.avi or *.mp4"
+    )
+    replay.add_argument("--json", action="store_true", help="a line of JSON for each track")
+    replay.set_defaults(act=_replay)
     return parser
 
 

@@ -17,9 +17,10 @@ RANKS = (
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
-    {"edge.pipeline", "edge.loops"},
+    {"edge.pipeline", "edge.loops", "edge.annotate", "edge.clip"},
     {"edge.assembly", "edge.evaluate"},
     {"edge.service"},
+    {"edge.replay"},
     {"edge.__main__"},
 )
 """Each may import from those before it and from itself; rooms of one rank do not import each other."""

@@ -23,8 +23,9 @@ import cv2
 import numpy as np
 
 from edge.board.clock import boottime_ms
-from edge.camera import STREAM_SCHEMES, Camera
+from edge.camera import STREAM_SCHEMES, Camera, Origin
 from edge.camera.pictures import MAX_PIXELS, PICTURE_FORMATS, PICTURE_SUFFIXES, read_picture
+from edge.camera.view import RateLimit
 from edge.errors import InputError
 from edge.records import Frame, Image
 
@@ -77,6 +78,8 @@ class ReplayCamera(Camera):
         now_ms: CLOCK_BOOTTIME in milliseconds.
         wait: waits for so many seconds; True ends the reading, as `threading.Event.wait` does.
     """
+
+    origin = Origin.RECORDING
 
     def __init__(
         self,
@@ -168,6 +171,24 @@ def clips_of(sources: Sequence[str], frames_per_s: float) -> tuple[Clip, ...]:
     return tuple(clips)
 
 
+def claimed_frames(sources: Sequence[str], frames_per_s: float) -> int:
+    """About how many frames will be given, as the files' headers claim it; to show how far a reading is.
+
+    Raises:
+        InputError: as `clips_of`.
+    """
+    total = 0.0
+    for path in (path for source in sources for path in _files(source)):
+        if _is_picture(path):
+            total += 1
+            continue
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        claimed = max(0.0, capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0.0
+        total += claimed * (min(1.0, frames_per_s / _rate(capture)) if frames_per_s else 1.0)
+        capture.release()
+    return round(total)
+
+
 def play(clips: Iterable[Clip], frames_per_s: float, *, repeat: bool) -> Iterator[TimedImage]:
     """All clips as one recording, GAP_MS apart and thinned to at most `frames_per_s` (0: as they are)."""
     clips = tuple(clips)
@@ -185,13 +206,8 @@ def play(clips: Iterable[Clip], frames_per_s: float, *, repeat: bool) -> Iterato
 
 def thin(images: Iterator[TimedImage], frames_per_s: float) -> Iterator[TimedImage]:
     """Leave out what comes sooner than the rate allows, evenly; 0 leaves out nothing."""
-    interval_ms = 1000 / frames_per_s if frames_per_s else 0.0
-    due_ms = 0.0
-    for picture in images:
-        # Times are rounded to the container's time base, down to centiseconds in a GIF.
-        if picture.at_ms >= due_ms - 0.1 * interval_ms:
-            due_ms = max(due_ms, picture.at_ms - interval_ms) + interval_ms
-            yield picture
+    limit = RateLimit(frames_per_s)
+    return (picture for picture in images if limit.admits(picture.at_ms))
 
 
 def video(path: Path) -> Iterator[TimedImage]:
