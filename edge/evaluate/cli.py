@@ -1,0 +1,124 @@
+"""The command `hadir-edge evaluate`: how well the installed models recognise, on any labelled folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import InputError
+
+if TYPE_CHECKING:  # --help needs neither OpenCV nor numpy
+    from edge.evaluate.dataset import Album, Embeddings
+    from edge.evaluate.figures import Figure
+    from edge.recognition.manifest import EmbedderSpec
+
+DESCRIPTION = """\
+Measure recognition with the daemon's own stages. FOLDER holds person/image, or images/person/image.
+Vectors are kept in a cache, so that only the first run takes minutes; they are biometric data."""
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add `evaluate` and what it measures to the command's subparsers."""
+    evaluate = subparsers.add_parser(
+        "evaluate", help="measure how well people are recognised", description=DESCRIPTION
+    )
+    measures = evaluate.add_subparsers(required=True, metavar="MEASURE")
+    for name, act, text in (
+        ("lfw", _lfw, "verification: FOLDER holds LFW's images/ and pairs.txt"),
+        ("openset", _openset, "identification: FNIR at FPIR, for any FOLDER of person/image"),
+        ("thresholds", _thresholds, "the similarities for the models' manifest, by number enrolled"),
+    ):
+        measure = measures.add_parser(name, help=text, description=text)
+        _add_options(measure)
+        measure.set_defaults(act=act)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--embedder", metavar="NAME", help="of the manifest; default: the daemon's default")
+    parser.add_argument("--models-dir", type=Path, metavar="FOLDER", help="default: the installed models")
+    parser.add_argument(
+        "--threads", type=_threads, default=1, metavar="N", help="of the interpreter; default 1"
+    )
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="default: $XDG_CACHE_HOME/hadir")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+
+
+def _threads(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 16:  # noqa: PLR2004  as in the configuration
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 to 16")
+    return int(text)
+
+
+def _lfw(options: argparse.Namespace) -> None:
+    from edge.evaluate import lfw  # noqa: PLC0415 - see TYPE_CHECKING above
+    from edge.evaluate.dataset import open_album  # noqa: PLC0415
+
+    album = open_album(options.folder)
+    folds = lfw.read_folds(album, options.folder / "pairs.txt")
+    embeddings, _ = _embed(album, options)
+    result = lfw.verify(embeddings, folds)
+    print(lfw.report(result))
+    _write(options.json, "evaluate lfw", embeddings, lfw.figures(result))
+
+
+def _openset(options: argparse.Namespace) -> None:
+    from edge.evaluate import openset  # noqa: PLC0415
+    from edge.evaluate.dataset import open_album  # noqa: PLC0415
+
+    embeddings, spec = _embed(open_album(options.folder), options)
+    print(openset.HEADING)
+    outcomes = []
+    for outcome in openset.identify(embeddings, spec.threshold):
+        print(openset.line(outcome), flush=True)
+        outcomes.append(outcome)
+    _write(options.json, "evaluate openset", embeddings, openset.figures(outcomes))
+
+
+def _thresholds(options: argparse.Namespace) -> None:
+    from edge.evaluate import thresholds  # noqa: PLC0415
+    from edge.evaluate.dataset import open_album  # noqa: PLC0415
+    from edge.evaluate.openset import Runs  # noqa: PLC0415
+
+    album = open_album(options.folder)
+    roles = thresholds.assign_roles(album, options.folder)
+    embeddings, spec = _embed(album, options)
+    result = thresholds.calibrate(Runs(embeddings), roles)
+    print(thresholds.report(result, roles, spec.name, options.folder.name))
+    _write(options.json, "evaluate thresholds", embeddings, thresholds.figures(result))
+
+
+def _embed(album: Album, options: argparse.Namespace) -> tuple[Embeddings, EmbedderSpec]:
+    """The album's vectors and what made them; prints both."""
+    from edge.assembly import open_eyes  # noqa: PLC0415
+    from edge.config import RecognitionConfig  # noqa: PLC0415
+    from edge.evaluate.dataset import default_cache, embed_album  # noqa: PLC0415
+
+    chosen = {} if options.embedder is None else {"embedder": options.embedder}
+    eyes = open_eyes(RecognitionConfig(models_dir=options.models_dir, threads=options.threads, **chosen))
+    embeddings = embed_album(album, eyes.detector, eyes.embedder, options.cache or default_cache())
+    print(
+        f"{eyes.spec.name} ({eyes.embedder.id[:16]}): {len(album.files):,} photographs of "
+        f"{len(album.people):,} people; no face found in {len(embeddings.missing):,}, which count as misses"
+    )
+    for file in embeddings.missing:
+        print(f"  no face: {file}")
+    return embeddings, eyes.spec
+
+
+def _write(file: Path | None, name: str, embeddings: Embeddings, measured: Mapping[str, Figure]) -> None:
+    from edge.evaluate.figures import one, write_json  # noqa: PLC0415
+
+    if file is None:
+        return
+    counts = {
+        "photographs": one(len(embeddings.album.files), "count"),
+        "people": one(len(embeddings.album.people), "count"),
+        "photographs_without_face": one(len(embeddings.missing), "count"),
+    }
+    try:
+        write_json(file, name, {**measured, **counts})
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from error
