@@ -11,6 +11,7 @@ from pathlib import Path
 from edge import __version__
 from edge.config import load_config
 from edge.errors import HadirError
+from edge.evaluate.cli import add_commands as add_evaluation
 
 DEFAULT_CONFIG = Path("/etc/hadir/edge.toml")
 
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--json", action="store_true", help="a line of JSON for each track")
     replay.set_defaults(act=_replay)
+    add_evaluation(commands)
     return parser
 
 
