@@ -6,20 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from central.cli import Listener, main
-from central.consume import MAX_PACKET_BYTES, BrokerAddress, Consumer, Message, consuming
+from central.consume import MAX_PACKET_BYTES, MAX_QUEUED, BrokerAddress, Consumer, Message, consuming
 from central.registry import Registry, load_registry
 from central.report import JsonObject
 from demo.broker import embedded_broker
@@ -448,6 +454,36 @@ def test_a_topic_that_is_no_utf8_does_not_end_the_thread_that_receives(acknowled
     assert taken(acknowledging.consumer).topic == "(not UTF-8)"
 
 
+def test_what_is_here_already_is_still_taken_by_who_stops(acknowledging: Acknowledging) -> None:
+    for mid in (1, 2, 3):
+        acknowledging.deliver(mid)
+    for message in acknowledging.consumer.left():
+        message.acknowledge()
+        acknowledging.deliver(mid=9)  # what comes meanwhile would keep it for ever
+    assert acknowledging.log == ["ack 1", "ack 2", "ack 3"]
+
+
+def test_a_full_queue_holds_the_broker_back_until_something_is_taken(acknowledging: Acknowledging) -> None:
+    """Messages of QoS 0 need no acknowledgement: without a bound they would fill the memory."""
+    for mid in range(1, MAX_QUEUED + 1):
+        acknowledging.deliver(mid)
+    receiving = threading.Thread(target=acknowledging.deliver, args=(MAX_QUEUED + 1,))
+    receiving.start()
+    seen = 0
+    while acknowledging.consumer.take(1 if receiving.is_alive() else 0):
+        seen += 1
+    receiving.join(20)
+    assert seen == MAX_QUEUED + 1
+
+
+def test_a_full_queue_does_not_hold_up_the_end(acknowledging: Acknowledging) -> None:
+    for mid in range(1, MAX_QUEUED + 1):
+        acknowledging.deliver(mid)
+    acknowledging.consumer.close()
+    acknowledging.deliver(MAX_QUEUED + 1)
+    assert len(list(acknowledging.consumer.left())) == MAX_QUEUED
+
+
 # What stops it from starting
 
 
@@ -540,4 +576,29 @@ def test_certificate_files_that_cannot_be_used_are_named(tmp_path: Path, option:
         pytest.raises(ConfigError, match="certificate files cannot be used"),
         consuming(BrokerAddress("mqtts://127.0.0.1:9", **files)),
     ):
+        raise AssertionError("it connected")
+
+
+def test_an_encrypted_private_key_is_refused_and_not_asked_a_password_for(tmp_path: Path) -> None:
+    """OpenSSL would ask on the terminal, and a service would wait for ever."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "central-1")])
+    begin = datetime(2025, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, private.public_key(), 1, begin, begin + timedelta(days=1))
+        .sign(private, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    (tmp_path / "cert.pem").write_bytes(certificate)
+    (tmp_path / "key.pem").write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    address = BrokerAddress(
+        "mqtts://127.0.0.1:9", cert_file=tmp_path / "cert.pem", private_key_file=tmp_path / "key.pem"
+    )
+    with pytest.raises(ConfigError, match="certificate files cannot be used"), consuming(address):
         raise AssertionError("it connected")
