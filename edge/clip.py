@@ -75,8 +75,8 @@ class ClipWriter:
         capture.release()
         if kept != self._written:
             raise InputError(
-                f"{self._out.parent}: only {kept} of {self._written} frames of the annotated clip could be "
-                "written; is the disk full?"
+                f"{self._out.parent}: the annotated clip could not be written whole ({kept} of {self._written} "
+                "frames can be read back); is the disk full?"
             )
 
     def _open(self, image: Image) -> None:

@@ -333,7 +333,7 @@ def annotate_clip(viewer: Viewer, source: str, seen: Replay, out: Path, tell: Te
     Raises:
         InputError: the file cannot be written as a video.
     """
-    drawing = _Drawing(viewer, seen)
+    drawing = Drawing(viewer, seen)
     clip = ClipWriter(out, frames_per_s(seen.times_ms))
     try:
         for number, frame in enumerate(frames_of(viewer.camera, source)):
@@ -344,7 +344,7 @@ def annotate_clip(viewer: Viewer, source: str, seen: Replay, out: Path, tell: Te
     clip.check()
 
 
-class _Drawing:
+class Drawing:
     """Knows, for each frame, what is to be drawn: who is in it, who was a moment ago, and what became of them."""
 
     def __init__(self, viewer: Viewer, seen: Replay) -> None:
@@ -356,6 +356,11 @@ class _Drawing:
 
     def draw(self, image: Image, number: int) -> Image:
         """The picture of this frame, annotated. Frames must come in order."""
+        marks = self.marks(image, number)
+        return annotate(image, marks, f"{self._seen.times_ms[number] / 1000:.2f} s  frame {number}")
+
+    def marks(self, image: Image, number: int) -> list[Mark]:
+        """What is drawn on this frame. Frames must come in order."""
         at_ms = self._seen.times_ms[number]
         now = {
             glimpse.sighting.track: (at_ms, self._mark(image, glimpse, at_ms))
@@ -367,8 +372,7 @@ class _Drawing:
             if track not in now and at_ms - seen_ms <= self._viewer.lost_after_ms
         }
         self._latest = now | held  # in this order, so that whoever is there gets the better place
-        marks = [mark for _, mark in self._latest.values()]
-        return annotate(image, marks, f"{at_ms / 1000:.2f} s  frame {number}")
+        return [mark for _, mark in self._latest.values()]
 
     def _mark(self, image: Image, glimpse: Glimpse, at_ms: int) -> Mark:
         report, standing = self._reports[glimpse.sighting.track], glimpse.standing

@@ -9,7 +9,7 @@ from edge.config import DecideConfig
 from edge.recognition.decide import Decider
 from edge.recognition.gallery import make_gallery
 from edge.recognition.match import best_match, fuse
-from edge.records import Attendance, Box, Face, NoAttendance, Sighting, TrackEnd, Vector
+from edge.records import Attendance, Box, Face, NoAttendance, Sighting, Standing, TrackEnd, Vector
 
 DIMENSIONS = 8
 THRESHOLD = 0.5
@@ -140,3 +140,20 @@ def test_with_one_person_enrolled_the_runner_up_is_as_far_as_can_be() -> None:
 
 def test_the_fusion_of_vectors_is_a_unit_vector() -> None:
     assert float(np.linalg.norm(fuse([ANNA, BUDI, STRANGER]))) == pytest.approx(1)
+
+
+def test_whoever_watches_sees_how_a_track_stands_and_changes_nothing_by_looking() -> None:
+    deciding = decider()
+    sighting = Sighting(track=1, face=FACE, seen_mono_ms=0)
+    deciding.wants(sighting)
+    deciding.reject(sighting, NoAttendance.TOO_SMALL)
+    too_small = Standing(0, NoAttendance.TOO_SMALL, None, NoAttendance.TOO_SMALL, open=True)
+    assert deciding.standing(1) == deciding.standing(1) == too_small
+    show(deciding, [ANNA, ANNA])
+    assert deciding.standing(1) == Standing(2, None, None, NoAttendance.TOO_SHORT, open=True)
+    (attendance,) = show(deciding, [ANNA])
+    standing = deciding.standing(1)
+    assert (standing.outcome, standing.open) == (None, False)
+    assert standing.match is not None
+    assert (standing.match.person, standing.match.similarity) == ("E1", attendance.similarity)
+    assert deciding.end(1).frames == 4
