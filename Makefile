@@ -8,7 +8,8 @@ RUN := $(VENV)/bin/python
 SWAP ?=
 SEED ?=
 FACENET ?=
-CODE := edge central provisioning tests benchmarks demo docs models/recipe
+TORTURE ?=
+CODE := edge central provisioning tests benchmarks demo torture docs models/recipe
 
 .PHONY: help
 help: ## this list
@@ -57,6 +58,10 @@ check: lint types test ## what CI runs: format, lint, types, tests
 bench: develop ## the performance figures of docs/figures.md
 	$(RUN) -m benchmarks.road
 	$(RUN) -m benchmarks.outbox
+
+.PHONY: torture
+torture: develop ## kill the daemon at every point and at random, and count its events (TORTURE="--seed 1 --json out.json")
+	$(RUN) -m torture $(TORTURE)
 
 .PHONY: evaluate
 evaluate: develop ## recognition figures on LFW (HADIR_DATA: a folder that holds lfw/)

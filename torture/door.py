@@ -1,0 +1,225 @@
+"""A board to torture: its clip, its folder, its process, and a look at the outbox of a dead one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from time import monotonic, sleep
+
+from demo.people import sample_people
+from demo.walkpast import render_walkpast, write_clip
+from edge.assembly import Eyes, open_eyes
+from edge.camera.pictures import read_picture
+from edge.config import RecognitionConfig
+from edge.recognition.gallery import make_gallery
+from edge.records import Direction
+from provisioning.boards import board_config, write_board_config
+from provisioning.enrol import enrol
+from provisioning.galleries import publish
+from provisioning.keys import Fleet, init_fleet
+from torture.plan import Target
+from torture.verdict import History, Run, Snapshot
+
+DEVICE = "door-01"
+PERSON = "P44"
+EMBEDDER = "sface"
+"""Alone, because it starts faster; what is tortured comes after recognition."""
+
+PASSES = 3
+"""Attendances in a run of the daemon."""
+
+FIRST_FRAME, FRAMES = 22, 6
+"""Of a rendered walk of 48: near enough to be recognised at once, and no more of it than that."""
+
+RUN_S = 60.0
+"""A run takes about a second; one that takes so long hangs."""
+
+SIGKILLED = -9
+
+HUNG = 124
+"""As timeout(1) says it."""
+
+ROOT = Path(__file__).parent.parent
+"""Neither this package nor `demo` is installed; they are found from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A fleet of one board, with somebody enrolled who walks past PASSES times a run."""
+
+    folder: Path
+    fleet: Fleet
+
+    @property
+    def devices(self) -> Path:
+        return self.fleet.folder / "devices.jwks"
+
+    def new_board(self, name: str, *, archive_kept: bool) -> Path:
+        """The board's folder once more, with no outbox in it yet; its configuration."""
+        archive_days = 30 if archive_kept else 0
+        board = self.folder / name
+        (template,) = self.fleet.boards()
+        shutil.copytree(template, board)
+        text = (board / "edge.toml").read_text(encoding="utf-8")
+        return write_board_config(board, f"{text}[events]\narchive_days = {archive_days}\n")
+
+
+def make_door(folder: Path, broker_url: str) -> Door:
+    """Render the clip, enrol, sign: all that does not depend on how the board is going to die."""
+    eyes = open_eyes(RecognitionConfig(embedder=EMBEDDER))
+    clip = folder / "pass.avi"
+    _render(eyes, clip)
+    fleet = init_fleet(folder / "fleet", site="hq", devices=[DEVICE])
+    empty = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
+    template = enrol(eyes, PERSON, sample_people()[PERSON][:2], empty).template
+    publish(fleet, make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {PERSON: template}))
+    (board,) = fleet.boards()
+    text = board_config(
+        device=DEVICE,
+        site=fleet.site,
+        root_thumbprint=fleet.root_thumbprint,
+        direction=Direction.IN,
+        broker_url=broker_url,
+        sources=[str(clip)] * PASSES,
+    )
+    settings = f'pace = "fast"\n[recognition]\nembedder = "{EMBEDDER}"\n[decide]\ncooldown_s = 0\n'
+    write_board_config(board, text + settings)
+    return Door(folder, fleet)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a run ended, and what it said until then."""
+
+    code: int
+    """As subprocess has it: negative for a signal."""
+    log: str
+    seconds: float
+    """From the line "ready" on."""
+
+    @property
+    def killed(self) -> bool:
+        return self.code == SIGKILLED
+
+    @property
+    def told(self) -> int:
+        return self.log.count(" attendance: track=")
+
+    @property
+    def last_line(self) -> str:
+        return self.log.rstrip().rpartition("\n")[2]
+
+
+class Life:
+    """One outbox from its birth on, through every death of the daemon that owns it."""
+
+    def __init__(self, config: Path, *, archive_kept: bool, mutation: str | None = None) -> None:
+        self.history = History(archive_kept)
+        self._config = config
+        self._mutation = mutation
+
+    def run_to_its_end(self) -> float:
+        """No kill; how long it took, in seconds from "ready"."""
+        death = self._live("", ())
+        if death.code != 0:
+            self._note(f"the daemon ended with exit code {death.code}: {death.last_line}")
+        return death.seconds
+
+    def kill_at(self, target: Target, random: Random) -> int:
+        """Kill it at this point; which hit it was, or 0 if it never came by."""
+        for hit in dict.fromkeys((random.choice(target.hits), target.hits[0])):
+            death = self._live(str(target), ("--kill-at", target.step, "--hit", str(hit)))
+            if death.killed:
+                return hit
+            if death.code != 0:
+                self._note(f"at {target} the daemon ended with exit code {death.code}: {death.last_line}")
+                return 0
+        return 0
+
+    def kill_after(self, seconds: float) -> bool:
+        """Kill it so long after it was ready; False if it had ended before."""
+        death = self._live("random", (), kill_after_s=seconds)
+        if death.code not in (0, SIGKILLED):
+            self._note(f"the daemon ended with exit code {death.code}: {death.last_line}")
+        return death.killed
+
+    @property
+    def broken(self) -> bool:
+        return bool(self.history.problems)
+
+    def _live(self, why: str, options: tuple[str, ...], kill_after_s: float | None = None) -> Death:
+        first_seq = self.history.head_seq + 1
+        mutation = ("--mutation", self._mutation) if self._mutation else ()
+        death = _run_board((*options, "--config", str(self._config), *mutation), kill_after_s)
+        self.history.take(look_into(self._config.parent / "state" / "outbox.db"))
+        killed_at = why if death.killed else ""
+        self.history.runs.append(Run(killed_at, first_seq, self.history.head_seq, death.told))
+        return death
+
+    def _note(self, problem: str) -> None:
+        self.history.problems.append(problem)
+
+
+def look_into(outbox: Path) -> Snapshot | None:
+    """What is committed in an outbox that nobody has open; None where no chain was born yet.
+
+    Reads a copy, so that the next start finds the files exactly as the dead process left them.
+    """
+    with tempfile.TemporaryDirectory(prefix="hadir-look-") as name:
+        copy = Path(name) / outbox.name
+        for suffix in ("", "-wal"):
+            part = outbox.with_name(outbox.name + suffix)
+            if part.exists():
+                shutil.copyfile(part, copy.with_name(part.name))
+        if not copy.exists():
+            return None
+        database = sqlite3.connect(copy)
+        try:
+            return _snapshot(database)
+        finally:
+            database.close()
+
+
+def _snapshot(database: sqlite3.Connection) -> Snapshot | None:
+    if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        return None
+    chain, seq, head_hash = database.execute("SELECT chain, seq, hash FROM head").fetchone()
+    (waiting,) = database.execute("SELECT count(*) FROM event WHERE acked_real_ms IS NULL").fetchone()
+    tokens = dict(database.execute("SELECT seq, token FROM event"))
+    return Snapshot(chain, seq, head_hash, waiting, tokens)
+
+
+def _run_board(options: tuple[str, ...], kill_after_s: float | None) -> Death:
+    command = (sys.executable, "-m", "torture.board", *options)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        began_s, said = monotonic(), []
+        for line in process.stderr or ():
+            said.append(line)
+            if " ready: " in line:
+                began_s = monotonic()
+                break
+        if kill_after_s is not None:
+            sleep(kill_after_s)
+            process.kill()
+        try:
+            _, rest = process.communicate(timeout=RUN_S)
+            code = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, rest = process.communicate()
+            code = HUNG
+    return Death(code, "".join(said) + rest, monotonic() - began_s)
+
+
+def _render(eyes: Eyes, clip: Path) -> None:
+    photo = sample_people()[PERSON][2]
+    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
+    walk = render_walkpast(photo, face.box, seed=1, frames=48, frames_per_s=12.0)
+    write_clip(clip, islice(walk, FIRST_FRAME, FIRST_FRAME + FRAMES), 12.0)
