@@ -393,3 +393,12 @@ def test_only_so_many_losses_are_looked_for() -> None:
         ledger.take(token(2 + 2 * number, low=2 + 2 * number))
     assert after(ledger, token(1)) == [(REDELIVERED, 1)], "the oldest is given up"
     assert after(ledger, token(3)) == [(COUNTED, 3)]
+
+
+def test_a_loss_that_is_filled_in_pieces_stays_within_the_bound() -> None:
+    ledger = Ledger()
+    after(ledger, token(1), token(10_000, low=10_000))
+    for seq in range(3, 3 + 2 * KEPT_GAPS, 2):
+        assert after(ledger, token(seq)) == [(COUNTED, seq)]
+    assert after(ledger, token(2)) == [(REDELIVERED, 2)], "the oldest piece is given up"
+    assert after(ledger, token(4)) == [(COUNTED, 4)]
