@@ -164,6 +164,6 @@ def report(result: Verification) -> str:
 
 
 def _exponent(rate: float) -> str:
-    """1e-3 as DESIGN's keys have it."""
+    """1e-3, as the keys of the figures have it."""
     mantissa, exponent = f"{rate:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
