@@ -168,11 +168,14 @@ class _Pen:
         return x1, y1, x2, y2
 
     def _lines(self, lines: Sequence[tuple[Point, Point]], look: Look) -> None:
-        """A dark line beneath makes each coloured one visible on any picture."""
+        """A dark line beneath makes each coloured one visible on any picture.
+
+        Two pixels wide at least: video keeps one colour for four pixels, and a single one would lose its own.
+        """
         for start, end in lines:
-            cv2.line(self._canvas, start, end, BLACK, 3 * self._thin, cv2.LINE_AA)
+            cv2.line(self._canvas, start, end, BLACK, 2 * self._thin + 2, cv2.LINE_AA)
         for start, end in lines:
-            cv2.line(self._canvas, start, end, look.value, self._thin, cv2.LINE_AA)
+            cv2.line(self._canvas, start, end, look.value, 2 * self._thin, cv2.LINE_AA)
 
     def caption(self, text: str, faces: Sequence[Rectangle]) -> Rectangle:
         """In whichever corner no face is; returns its place."""

@@ -285,12 +285,17 @@ def json_line(track: TrackReport) -> str:
         "person": track.person,
         "nearest": None if match is None else match.person,
         "similarity": None if match is None else round(match.similarity, 4),
-        "margin": None if match is None else round(match.margin, 4),
+        "margin": None if match is None or _alone(match) else round(match.margin, 4),
         "from_s": track.from_ms / 1000,
         "to_s": track.to_ms / 1000,
         "attendance_s": None if track.attendance_ms is None else track.attendance_ms / 1000,
     }
     return json.dumps(told)
+
+
+def _alone(match: Match) -> bool:
+    """Whether nobody else is enrolled, so that a margin would be to nobody."""
+    return match.runner_up_similarity <= -1
 
 
 HEADING = "track  frames  good  time in clip      outcome"
@@ -305,7 +310,8 @@ def text_line(track: TrackReport) -> str:
     if track.match is not None:
         relation = "again" if track.outcome == NoAttendance.COOLDOWN else "nearest"
         whom = "" if track.person is not None else f"{relation} {track.match.person}, "
-        told += f" ({whom}similarity {track.match.similarity:.2f}, margin {track.match.margin:.2f})"
+        margin = "nobody else enrolled" if _alone(track.match) else f"margin {track.match.margin:.2f}"
+        told += f" ({whom}similarity {track.match.similarity:.2f}, {margin})"
     return f"{track.track:5}  {track.frames:6}  {track.good_frames:4}  {span:<16}  {told}"
 
 
@@ -421,11 +427,10 @@ class Drawing:
     def _match_lines(self, match: Match | None) -> tuple[str, ...]:
         if match is None:
             return ()
-        needed = self._viewer.threshold, self._viewer.decide.min_margin
-        return (
-            f"similarity {match.similarity:.2f} (needs {needed[0]:.2f})",
-            f"margin {match.margin:.2f} (needs {needed[1]:.2f})",
-        )
+        similarity = f"similarity {match.similarity:.2f} (needs {self._viewer.threshold:.2f})"
+        if _alone(match):
+            return (similarity,)
+        return similarity, f"margin {match.margin:.2f} (needs {self._viewer.decide.min_margin:.2f})"
 
     def _unfit_line(self, image: Image, sighting: Sighting, reason: NoAttendance) -> str:
         """The reason with what was measured and what is needed; measured again here, only for who draws."""

@@ -86,6 +86,7 @@ def test_each_track_is_a_line_that_says_what_became_of_it(
     heading, *lines, summary = out.splitlines()
     assert heading.split() == ["track", "frames", "good", "time", "in", "clip", "outcome"]
     assert any("attendance of P44 at" in line and "similarity 0." in line for line in lines)
+    assert any("nobody else enrolled)" in line for line in lines)
     assert any("no match (nearest P44, similarity" in line for line in lines)
     assert summary.startswith(f"{len(pictures(clip))} frames, ")
     assert "1 attendance" in summary
@@ -108,6 +109,7 @@ def test_with_json_every_line_of_standard_output_is_a_track(
     assert stranger["person"] is None
     assert stranger["nearest"] == "P44"
     assert stranger["similarity"] < came["similarity"]
+    assert came["margin"] is None, "there is no runner-up where one person is enrolled"
     assert "(median)" in err
 
 
