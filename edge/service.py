@@ -25,8 +25,9 @@ from edge.assembly import assemble
 from edge.board.clock import Clock
 from edge.board.systemd import Notifier
 from edge.camera import open_camera
+from edge.camera.keep import CameraHealth, CameraKeeper
 from edge.config import Config
-from edge.errors import BadImage, CameraUnavailable
+from edge.errors import BadImage
 from edge.loops import Loop, Slot
 from edge.records import Frame, TrackEnd
 from edge.steps import Step, reached
@@ -37,7 +38,6 @@ WATCH_INTERVAL_S = 0.2
 STALL_S = 30.0
 """A loop that did not turn for so long hangs: connecting to a broker or reopening a camera takes up to 10 s."""
 
-CAMERA_RETRY_MAX_S = 30.0
 JOIN_S = 15.0
 """Longest that a loop may take to end once asked, for the same reason."""
 
@@ -57,6 +57,11 @@ class Service:
         self._stop = threading.Event()
         self._slot = Slot()
         self._counters: Counter[str] = Counter()
+        self._camera = CameraKeeper(
+            lambda: open_camera(config.camera, self._stop),
+            lambda frame, may_drop: self._slot.put(frame, may_drop=may_drop),
+            self._stop,
+        )
         self._loops = (
             Loop("publisher", lambda loop: self._board.publisher.run(loop.turned)),
             Loop("pipeline", self._drive),
@@ -87,11 +92,17 @@ class Service:
             if loop.error is not None:
                 raise loop.error
 
+    @property
+    def camera_health(self) -> CameraHealth:
+        """How the camera is, for whoever reports it."""
+        return self._camera.health
+
     def _watch(self) -> None:
         """Wait for the end; feed the systemd watchdog only while every loop turns."""
         publisher, pipeline, _ = self._loops
         watch = Watchdog(self._loops)
         while publisher.running and pipeline.running and not self._stop.wait(WATCH_INTERVAL_S):
+            self._camera.look()
             if watch.all_turning(WATCH_INTERVAL_S):
                 self._notifier.alive(self._summary())
 
@@ -120,31 +131,10 @@ class Service:
 
     def _capture(self, loop: Loop) -> None:
         """Own the camera: frames into the slot until asked to stop or the file is over."""
-        pause_s = 1.0
         try:
-            while not self._stop.is_set():
-                try:
-                    self._read_camera(loop)
-                except CameraUnavailable as error:
-                    log.warning("%s; opening it again in %.0f s", error, pause_s)
-                    loop.turned()
-                    self._stop.wait(pause_s)
-                    pause_s = min(pause_s * 2, CAMERA_RETRY_MAX_S)
-                else:
-                    return
+            self._camera.run(loop.turned)
         finally:
             self._slot.close()
-
-    def _read_camera(self, loop: Loop) -> None:
-        with open_camera(self._config.camera, self._stop) as camera:
-            log.info("camera: open")
-            while not self._stop.is_set():
-                frame = camera.read()
-                if frame is None:
-                    log.info("camera: its pictures are over")
-                    return
-                loop.turned()
-                self._slot.put(frame, may_drop=camera.live)
 
     def _drive(self, loop: Loop) -> None:
         """Own the road: frames from the slot, attendances into the outbox."""
@@ -187,7 +177,8 @@ class Service:
             )
 
     def _summary(self) -> str:
-        return " ".join(f"{name}={count}" for name, count in sorted(self._counters.items()))
+        counts = (f"{name}={count}" for name, count in sorted(self._counters.items()))
+        return " ".join((f"camera={self._camera.health.state}", *counts))
 
 
 class Watchdog:

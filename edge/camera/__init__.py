@@ -7,12 +7,24 @@ so that a board without it still runs with another.
 from __future__ import annotations
 
 import threading
+from enum import StrEnum
 from typing import Protocol, Self
 
 from edge.config import CameraConfig
 from edge.records import Frame
 
 STREAM_SCHEMES = ("rtsp://", "rtsps://")
+
+
+class Origin(StrEnum):
+    """How a camera's pictures came about, which decides what a still or dark one means."""
+
+    SENSOR = "sensor"
+    """Each comes from a sensor of this board by itself: noise makes any two of them differ."""
+    STREAM = "stream"
+    """Compressed elsewhere: an encoder repeats what hardly changed, so a quiet scene can stand still."""
+    RECORDING = "recording"
+    """Whatever somebody recorded or drew."""
 
 
 class Camera(Protocol):
@@ -24,6 +36,11 @@ class Camera(Protocol):
     @property
     def live(self) -> bool:
         """Whether time goes on without the reader: frames that come too fast may be dropped."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """How its pictures come about."""
         ...
 
     def open(self) -> None:
@@ -64,7 +81,28 @@ def open_camera(settings: CameraConfig, stop: threading.Event) -> Camera:
 
     `stop` ends a `read` that waits for a recording's next frame.
     """
+    from edge.camera.view import View, ViewedCamera  # noqa: PLC0415 - which imports this module
+
+    camera, view = _camera_of(settings, stop), View.of(settings)
+    return camera if view == View() else ViewedCamera(camera, view)
+
+
+def _camera_of(settings: CameraConfig, stop: threading.Event) -> Camera:
     # Imported here: a board has only the libraries of its own camera.
+    size = (settings.width, settings.height)
+    if settings.kind == "picamera":
+        from edge.camera.picamera import PiCamera  # noqa: PLC0415
+
+        return PiCamera(int(settings.device), size=size, frames_per_s=settings.frames_per_s)
+    if settings.kind == "v4l2":
+        from edge.camera.v4l2 import V4l2Camera  # noqa: PLC0415
+
+        return V4l2Camera(settings.device, size=size, frames_per_s=settings.frames_per_s)
+    if settings.kind == "gstreamer":
+        from edge.camera.gstreamer import GstreamerCamera, csi_source  # noqa: PLC0415
+
+        source = settings.pipeline or csi_source(int(settings.device), size)
+        return GstreamerCamera(source, size=size, frames_per_s=settings.frames_per_s)
     if len(settings.sources) == 1 and settings.sources[0].startswith(STREAM_SCHEMES):
         from edge.camera.rtsp import RtspCamera  # noqa: PLC0415
 
