@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.board.clock import RELEASED_REAL_MS
 from edge.errors import CannotRecord
 from edge.records import ChainPosition, SignedToken
-from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent
+from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent, glimpse, holder
 
 
 def signed(position: ChainPosition) -> SignedToken:
@@ -251,3 +256,121 @@ def test_whatever_happens_nothing_unacknowledged_is_ever_gone(
         assert seqs(outbox) == [seq for seq in range(1, appended + 1) if seq not in acknowledged]
         assert outbox.head().seq == appended
     outbox.close()
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+def in_a_process_of_its_own(path: Path, *statements: str) -> subprocess.Popen[str]:
+    """Opens the outbox, does something with it as `outbox` and keeps it open until its input ends."""
+    program = "\n".join(
+        (
+            "import sys",
+            "from pathlib import Path",
+            "from edge.records import SignedToken",
+            "from edge.uplink.outbox import Outbox",
+            f"outbox = Outbox(Path({str(path)!r}))",
+            "sign = lambda position: SignedToken(f'token-{position.seq}', f'hash-{position.seq}')",
+            *statements,
+            "print('ready', flush=True)",
+            "sys.stdin.read()",
+        )
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@contextmanager
+def another_process(path: Path, *statements: str) -> Iterator[subprocess.Popen[str]]:
+    with in_a_process_of_its_own(path, *statements) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_look_at_an_outbox_in_use_changes_no_byte_of_it(path: Path) -> None:
+    with another_process(
+        path, *(f"outbox.append(sign, {ms})" for ms in (500, 600, 700)), "outbox.acknowledge([1], 9)"
+    ):
+        before = files_of(path)
+        seen = glimpse(path)
+        assert files_of(path) == before
+        assert set(before) == {"outbox.db", "outbox.db-wal", "outbox.db-shm"}
+    assert (seen.seq, seen.waiting, seen.oldest_real_ms) == (3, 2, 600)
+
+
+def test_a_look_after_a_power_cut_sees_what_was_committed_and_leaves_the_recovery_to_the_daemon(
+    path: Path,
+) -> None:
+    with another_process(path, "outbox.append(sign, 500)"):
+        pass
+    before = files_of(path)
+    assert len(before["outbox.db-wal"]) > 0
+    assert glimpse(path).waiting == 1
+    assert files_of(path) == before
+
+
+def test_a_look_at_an_outbox_that_was_closed_in_good_order_leaves_no_file(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 2)
+    before = files_of(path)
+    seen = glimpse(path)
+    assert (seen.waiting, files_of(path)) == (2, before)
+    assert list(before) == ["outbox.db"]
+
+
+def test_a_look_at_what_is_no_outbox_names_it_and_makes_none(path: Path) -> None:
+    with pytest.raises(CannotRecord, match=r"outbox\.db: the outbox cannot be read"):
+        glimpse(path)
+    assert not path.exists()
+    path.parent.mkdir()
+    path.write_bytes(b"SQLite format 3\0" + b"\xa5" * 5000)
+    with pytest.raises(CannotRecord, match=r"outbox\.db: the outbox cannot be read"):
+        glimpse(path)
+    path.write_bytes(b"")
+    with pytest.raises(CannotRecord, match="not an outbox"):
+        glimpse(path)
+
+
+def test_a_look_notices_damage_inside_the_file(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 300)
+    with path.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xa5" * 4096)
+    with pytest.raises(CannotRecord, match=r"damaged|malformed"):
+        glimpse(path)
+
+
+def test_a_look_has_no_time_for_ever(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 300)
+    assert glimpse(path, timeout_s=-1).waiting == 300
+
+
+def test_who_has_the_outbox_open_is_known_while_it_is_open(path: Path) -> None:
+    assert holder(path) is None
+    with another_process(path) as process:
+        assert holder(path) == process.pid
+    assert holder(path) is None
+
+
+def test_events_acknowledged_in_1970_stay_in_the_archive_for_its_time_once_the_clock_is_set(
+    path: Path,
+) -> None:
+    """Named regression: the step from 1970 to today made them look fifty years old."""
+    day_ms = 24 * 3600 * 1000
+    with Outbox(path) as outbox:
+        fill(outbox, 3)
+        outbox.acknowledge([1, 2], at_real_ms=60_000)
+        today_ms = RELEASED_REAL_MS + 5 * day_ms
+        outbox.redate_archive(RELEASED_REAL_MS, at_real_ms=today_ms)
+        assert outbox.prune_archive(acked_before_real_ms=today_ms - 30 * day_ms) == 0
+        later_ms = today_ms + 31 * day_ms
+        outbox.redate_archive(RELEASED_REAL_MS, at_real_ms=later_ms)
+        assert outbox.prune_archive(acked_before_real_ms=later_ms - 30 * day_ms) == 2

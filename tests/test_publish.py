@@ -264,7 +264,7 @@ def test_when_another_takes_over_the_session_it_gives_way_for_five_minutes(outbo
     clock = Clock()
     with (
         ScriptedBroker(disconnect_reason=SESSION_TAKEN_OVER) as broker,
-        listening_for("Session taken over; next try in about 300 s") as log,
+        listening_for("next try in about 300 s") as log,
         publishing(outbox, broker.url, clock=clock) as publisher,
     ):
         assert log.heard()
@@ -310,7 +310,7 @@ def test_an_address_where_nobody_listens_is_named(outbox: Outbox) -> None:
     with ScriptedBroker() as gone:
         url = gone.url
     with (
-        listening_for(f"broker {url}: [Errno 111] Connection refused") as log,
+        listening_for(f"broker {url}: nobody listens at port") as log,
         publishing(outbox, url, drain_s=0),
     ):
         assert log.heard()

@@ -20,6 +20,9 @@ from edge.records import ClockState, TimeReading
 HOLDOVER_PPM = 50
 """Drift of a free-running board: the Raspberry Pi's crystal is specified at ±30 ppm plus temperature."""
 
+RELEASED_REAL_MS = 1_764_547_200_000
+"""2025-12-01: this version was released later, so a clock that shows an earlier time is wrong."""
+
 _STA_UNSYNC = 0x0040
 _TIME_ERROR = 5
 

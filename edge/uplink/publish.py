@@ -16,12 +16,13 @@ from enum import StrEnum
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from edge.board.clock import realtime_ms
+from edge.board.clock import RELEASED_REAL_MS, realtime_ms
 from edge.config import BrokerConfig, EventsConfig
 from edge.errors import BrokerUnavailable
 from edge.steps import Step, reached
 from edge.uplink.connection import (
     CONNECT_TIMEOUT_S,
+    SESSION_TAKEN_OVER,
     Closed,
     Connected,
     Connection,
@@ -29,6 +30,7 @@ from edge.uplink.connection import (
     Published,
     Wake,
     Will,
+    silence,
 )
 from edge.uplink.outbox import Outbox
 
@@ -52,7 +54,6 @@ TAKEN_OVER_PAUSE_S = 300.0
 SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10
 NOT_AUTHORIZED = 0x87
-SESSION_TAKEN_OVER = 0x8E
 
 ARCHIVE_CHECK_S = 3600.0
 _DAY_MS = 24 * 3600 * 1000
@@ -125,7 +126,7 @@ class Publisher:
                 backoff_s = self._broker.retry_min_s
             pause_s = TAKEN_OVER_PAUSE_S if closed.reason == SESSION_TAKEN_OVER else backoff_s
             again_at_s = self._monotonic_s() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-            log.warning("broker: %s; next try in about %.0f s", closed.detail, pause_s)
+            log.warning("%s. Events wait in the outbox; next try in about %.0f s", closed.detail, pause_s)
             self._pause_until(again_at_s)
             backoff_s = min(backoff_s * 2, self._broker.retry_max_s)
 
@@ -167,7 +168,7 @@ class Publisher:
                     return None
                 case Closed() as closed:
                     return closed
-        return Closed(0, f"{self._broker.url} accepted the connection and then said nothing")
+        return Closed(0, silence(self._broker, CONNECT_TIMEOUT_S))
 
     def _serve(self, connection: Connection, session: _Session) -> Closed:
         next_birth_s = last_news_s = self._monotonic_s()
@@ -194,7 +195,7 @@ class Publisher:
             elif isinstance(message, Wake):
                 session.more = True
             if session.in_flight and now_s - last_news_s > SILENCE_S:
-                return Closed(0, f"{self._broker.url} acknowledged nothing for {SILENCE_S:.0f} s")
+                return Closed(0, f"broker {self._broker.url}: acknowledged nothing for {SILENCE_S:.0f} s")
 
     def _drained(self, session: _Session) -> bool:
         if self._stop_at_s is None:
@@ -279,7 +280,10 @@ class Publisher:
 
     def _prune(self, now_s: float) -> None:
         if now_s >= self._next_prune_s:
-            self._outbox.prune_archive(self._real_ms() - self._events.archive_days * _DAY_MS)
+            now_ms = self._real_ms()
+            if now_ms >= RELEASED_REAL_MS:
+                self._outbox.redate_archive(RELEASED_REAL_MS, now_ms)
+            self._outbox.prune_archive(now_ms - self._events.archive_days * _DAY_MS)
             self._next_prune_s = now_s + ARCHIVE_CHECK_S
 
 
