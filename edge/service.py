@@ -178,7 +178,7 @@ class Service:
 
     def _summary(self) -> str:
         counts = (f"{name}={count}" for name, count in sorted(self._counters.items()))
-        return " ".join((f"camera={self._camera.health.state}", *counts))
+        return " ".join((f"camera={self.camera_health.state}", *counts))
 
 
 class Watchdog:

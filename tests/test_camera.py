@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,13 +21,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.camera import Camera, open_camera, pictures, replay
+from edge.camera import Camera, Origin, open_camera, pictures, replay
+from edge.camera.gstreamer import GstreamerCamera
+from edge.camera.picamera import PiCamera
 from edge.camera.pictures import picture_size, read_picture
 from edge.camera.replay import GAP_MS, PAUSE_MS, ReplayCamera, TimedImage, thin
 from edge.camera.rtsp import RtspCamera
+from edge.camera.v4l2 import V4l2Camera
+from edge.camera.view import View, ViewedCamera
 from edge.config import CameraConfig
 from edge.errors import CameraUnavailable, InputError
 from edge.records import Frame, Image
+from tests.fakes import picamera2
+from tests.fakes.streams import need_gst_launch, pictures_pipeline, rtsp_stream
+from tests.fakes.v4l2 import UsbCamera
 
 LEVELS = (20, 60, 100, 140, 180, 220)
 """Grey level of each frame of a sample, so that a test sees which one it got."""
@@ -111,31 +119,66 @@ SAMPLES = {"video": make_video, "gif": make_gif, "folder": make_folder, "list": 
 
 CameraMaker = Callable[[], Camera]
 
+DEVICES = ("rtsp", "rtsp from GStreamer", "gstreamer", "v4l2", "picamera", "picamera turned twice")
 
-@pytest.fixture(params=[*SAMPLES, "video in real pace", "rtsp"])
-def make_camera(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CameraMaker]:
+
+@pytest.fixture(params=[*SAMPLES, "video in real pace", *DEVICES])
+def make_camera(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CameraMaker]:
     """Makes a camera that will see LEVELS at ten frames a second; another device is another branch."""
-    if request.param == "rtsp":
-        with rtsp_server() as url:
-            yield lambda: RtspCamera(url)
-    elif request.param == "video in real pace":
-        time = FakeTime()
-        sources = make_video(tmp_path)
-        yield lambda: ReplayCamera(sources, now_ms=time.clock, wait=time.wait)
-    else:
-        sources = SAMPLES[request.param](tmp_path)
-        yield lambda: ReplayCamera(sources, live=False)
+    size = (WIDTH, HEIGHT)
+    scenes = [grey(level) for level in LEVELS]
+    match request.param:
+        case "rtsp":
+            with rtsp_server() as url:
+                yield lambda: RtspCamera(url)
+        case "rtsp from GStreamer":
+            pipeline = pictures_pipeline(make_pictures(tmp_path)[0])
+            jpeg = "video/x-raw,format=I420 ! jpegenc quality=95 ! rtpjpegpay name=pay0"
+            with rtsp_stream(f"( {pipeline} ! {jpeg} )") as port:
+                yield lambda: RtspCamera(f"rtsp://127.0.0.1:{port}/door", read_timeout_s=1.5)
+        case "gstreamer":
+            need_gst_launch()
+            # `identity sync=true` makes files come at their own rate, as a camera's pictures do.
+            pipeline = f"{pictures_pipeline(make_pictures(tmp_path)[0])} ! identity sync=true"
+            yield lambda: GstreamerCamera(pipeline, size=size)
+        case "v4l2":
+            usb = UsbCamera(scenes, size)
+            monkeypatch.setattr(cv2, "VideoCapture", usb.capture)
+            (tmp_path / "video0").touch()
+            yield lambda: V4l2Camera("0", size=size, folder=tmp_path)
+        case "picamera" | "picamera turned twice":
+            monkeypatch.setitem(sys.modules, "picamera2", picamera2)
+            monkeypatch.setattr(picamera2, "sensor", picamera2.Sensor(scenes))
+            views = [View(rotation=180)] * 2 if "twice" in request.param else []
+            yield lambda: viewed(PiCamera(0, size=size, read_timeout_s=0.05), views)
+        case "video in real pace":
+            time = FakeTime()
+            sources = make_video(tmp_path)
+            yield lambda: ReplayCamera(sources, now_ms=time.clock, wait=time.wait)
+        case kind:
+            sources = SAMPLES[kind](tmp_path)
+            yield lambda: ReplayCamera(sources, live=False)
+
+
+def viewed(camera: Camera, views: list[View]) -> Camera:
+    for view in views:
+        camera = ViewedCamera(camera, view)
+    return camera
 
 
 def read_all(camera: Camera) -> list[Frame]:
-    """All frames, until the recording is over or the stream stops."""
+    """All frames, until the recording is over, or the stream or device breaks off."""
     frames = []
     with camera:
         try:
             while (frame := camera.read()) is not None:
                 frames.append(frame)
         except CameraUnavailable:
-            assert isinstance(camera, RtspCamera)
+            assert camera.origin is not Origin.RECORDING
+        else:
+            assert camera.origin is Origin.RECORDING, "only a recording has an end"
     return frames
 
 
@@ -162,6 +205,21 @@ def test_every_camera_can_be_opened_again_and_closed_twice(make_camera: CameraMa
     first = read_all(camera)
     camera.close()
     assert [level_of(frame) for frame in read_all(camera)] == [level_of(frame) for frame in first]
+
+
+def test_every_camera_that_is_not_open_says_so_or_gives_nothing(make_camera: CameraMaker) -> None:
+    camera = make_camera()
+    camera.close()
+    if camera.origin is Origin.RECORDING:
+        assert camera.read() is None
+    else:
+        with pytest.raises(CameraUnavailable, match=r"not (open|running)"):
+            camera.read()
+
+
+def test_every_device_and_stream_is_live(make_camera: CameraMaker) -> None:
+    camera = make_camera()
+    assert camera.live or camera.origin is Origin.RECORDING
 
 
 def test_every_camera_gives_a_frame_that_later_ones_do_not_overwrite(make_camera: CameraMaker) -> None:
@@ -294,6 +352,10 @@ def test_the_configuration_chooses_the_camera(tmp_path: Path) -> None:
     assert isinstance(recording, ReplayCamera)
     assert recording.live
     assert not open_camera(CameraConfig(sources=(clip,), pace="fast"), stop).live
+    assert isinstance(open_camera(CameraConfig(kind="picamera", device="1"), stop), PiCamera)
+    assert isinstance(open_camera(CameraConfig(kind="v4l2"), stop), V4l2Camera)
+    assert isinstance(open_camera(CameraConfig(kind="gstreamer"), stop), GstreamerCamera)
+    assert isinstance(open_camera(CameraConfig(sources=(clip,), mirror=True), stop), ViewedCamera)
     stream = open_camera(CameraConfig(sources=("rtsp://127.0.0.1/door",)), stop)
     assert isinstance(stream, RtspCamera)
     assert stream.live
@@ -315,6 +377,9 @@ def open_replay(*sources: Path) -> None:
 def test_building_a_camera_opens_nothing(tmp_path: Path) -> None:
     ReplayCamera([tmp_path / "missing.mp4"])
     RtspCamera("rtsp://192.0.2.1/door")
+    V4l2Camera("/dev/missing", size=(640, 480))
+    PiCamera(7, size=(640, 480))
+    GstreamerCamera("missingsrc", size=(640, 480))
 
 
 def test_no_source_at_all_is_refused() -> None:
