@@ -10,14 +10,17 @@ from typing import Any
 
 from edge.errors import InputError, KeyFileError, TokenRefused
 from edge.trust.identity import ID_PATTERN, check_device_id
-from edge.trust.jws import VerificationKey, key_from_jwk
-from edge.trust.tokens import EVENT_TYP, HEAD_TYP
+from edge.trust.jws import VerificationKey, key_from_jwk, without_duplicates
+from edge.trust.tokens import CHAIN_PATTERN, EVENT_TYP, HEAD_TYP
 
 MAX_REGISTRY_BYTES = 64 * 1024 * 1024
 """100,000 keys of about 350 bytes are 35 MB."""
 
 DEVICE_TYPS = frozenset({EVENT_TYP, HEAD_TYP, "hadir-reply+jwt", "hadir-report+jwt", "hadir-enrol+jwt"})
 """What boards sign."""
+
+MEMBERS = ("kid", "device", "site", "chain", "first_seq", "last_seq", "revoked_at")
+"""Every entry has all of them, null where there is nothing to say: one lost on the way must not lift a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,10 @@ def load_registry(path: Path) -> Registry:
     if len(content) > MAX_REGISTRY_BYTES:
         raise KeyFileError(f"{path}: larger than {MAX_REGISTRY_BYTES} bytes")
     try:
-        entries = json.loads(content)["keys"]
+        entries = json.loads(content, object_pairs_hook=without_duplicates)["keys"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeyFileError(
-            f"{path}: not a registry of devices: no JSON object with a list of keys"
+            f"{path}: not a registry of devices: no JSON object, of members named once, with a list of keys"
         ) from error
     if not isinstance(entries, list):
         raise KeyFileError(f"{path}: not a registry of devices: keys is no list")
@@ -98,17 +101,20 @@ def load_registry(path: Path) -> Registry:
 def _registration(entry: Any) -> Registration:
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
-    device, site = entry.get("device"), entry.get("site")
+    missing = [name for name in MEMBERS if name not in entry]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
+    device, site = entry["device"], entry["site"]
     if not isinstance(device, str) or not isinstance(site, str):
         raise ValueError(f"device {device!r} and site {site!r} must be strings")
     check_device_id(device)
     if not ID_PATTERN.fullmatch(site):
         raise ValueError(f"site {site!r} must match {ID_PATTERN.pattern}")
-    numbers = {name: entry.get(name) for name in ("first_seq", "last_seq", "revoked_at")}
+    numbers = {name: entry[name] for name in ("first_seq", "last_seq", "revoked_at")}
     for name, value in numbers.items():
-        if value is not None and type(value) is not int:
-            raise ValueError(f"{name} of {device} is {value!r}, not a whole number")
-    chain = entry.get("chain")
-    if chain is not None and not isinstance(chain, str):
-        raise ValueError(f"chain of {device} is {chain!r}, not a string")
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} of {device} is {value!r}, not a whole number from 1")
+    chain = entry["chain"]
+    if chain is not None and not (isinstance(chain, str) and CHAIN_PATTERN.fullmatch(chain)):
+        raise ValueError(f"chain of {device} is {chain!r}, not the id of a chain")
     return Registration(device, site, key_from_jwk(entry, DEVICE_TYPS), chain, **numbers)

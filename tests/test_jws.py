@@ -399,6 +399,7 @@ def test_what_no_json_can_carry_is_not_signed() -> None:
         (ED_JWK | {"crv": "X25519"}, "X25519"),
         (ED_JWK | {"kid": EC_THUMBPRINT}, "not the key's thumbprint"),
         (ED_JWK | {"kid": None}, "not the key's thumbprint"),
+        (ED_JWK | {"d": ED_PRIVATE}, "private key"),
     ],
     ids=str,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from central.registry import DEVICE_TYPS, Registration, load_registry
+from central.registry import DEVICE_TYPS, MEMBERS, Registration, load_registry
 from edge.errors import KeyFileError
 from edge.trust.identity import load_signing_key
 from edge.trust.jws import SigningKey
@@ -18,7 +18,8 @@ KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 
 
 def entry(key: SigningKey = KEY, **changes: Any) -> dict[str, Any]:
-    return dict(key.public_jwk) | {"device": "door-01", "site": "hq"} | changes
+    limits = dict.fromkeys(("chain", "first_seq", "last_seq", "revoked_at"))
+    return dict(key.public_jwk) | {"device": "door-01", "site": "hq"} | limits | changes
 
 
 @pytest.fixture
@@ -112,8 +113,12 @@ def test_a_damaged_registry_is_refused(path: Path, content: bytes) -> None:
         ({"kid": "A" * 43}, "thumbprint"),
         ({"x": "AAAA"}, "bytes"),
         ({"kty": "RSA"}, "RSA"),
+        ({"d": "AAAA"}, "private key"),
         ({"chain": 1}, "chain of door-01"),
+        ({"chain": ""}, "chain of door-01"),
         ({"first_seq": "1"}, "first_seq of door-01"),
+        ({"first_seq": 0}, "first_seq of door-01"),
+        ({"last_seq": -4}, "last_seq of door-01"),
         ({"last_seq": 1.5}, "last_seq of door-01"),
         ({"revoked_at": True}, "revoked_at of door-01"),
         ({"revoked_at": "yesterday"}, "revoked_at of door-01"),
@@ -124,6 +129,20 @@ def test_a_bad_entry_is_refused_by_its_number(path: Path, changes: dict[str, Any
     message = refused_entries(path, entry(OTHER), entry(**changes))
     assert "key 2 of 2: " in message
     assert told in message
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_an_entry_lacks_nothing(path: Path, member: str) -> None:
+    """Once, an entry that had lost its `revoked_at` was a key in use."""
+    lacking = {name: value for name, value in entry().items() if name != member}
+    assert f"key 1 of 1: {member} missing" in refused_entries(path, lacking)
+
+
+@pytest.mark.parametrize("again", ['"revoked_at": null', '"device": "door-02"'])
+def test_a_member_that_is_there_twice_is_refused(path: Path, again: str) -> None:
+    """Once, the later one won, and lifted a revocation or gave the key to another board."""
+    text = json.dumps({"keys": [entry(revoked_at=1_764_000_000)]})
+    assert "named once" in refused(path, text.replace("}]}", f", {again}}}]}}"))
 
 
 @pytest.mark.parametrize("bad", [None, 1, "x", [], {}])

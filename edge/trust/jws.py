@@ -153,8 +153,13 @@ def jwk_of(public: PublicKey) -> dict[str, str]:
 def key_from_jwk(jwk: Mapping[str, Any], typs: frozenset[str]) -> VerificationKey:
     """A verification key from the public members of a JWK; others are ignored, but for a `kid` that lies.
 
-    Raises TokenRefused (malformed) where it is no P-256 or Ed25519 key or its kid is not its thumbprint.
+    Raises TokenRefused (malformed) where it is no P-256 or Ed25519 key, is a private one (RFC 7518, section
+    6.2.2) or its kid is not its thumbprint.
     """
+    if "d" in jwk:
+        raise TokenRefused(
+            Refusal.MALFORMED, "a private key, which belongs in no public document: replace it"
+        )
     try:
         public = _public_key(jwk)
     except (KeyError, ValueError, TypeError) as error:
@@ -221,7 +226,7 @@ def parse_object(part: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(
             text.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
+            object_pairs_hook=without_duplicates,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
@@ -244,7 +249,8 @@ def _depth(text: bytes) -> int:
     return deepest
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `object_pairs_hook`: readers differ in which of two they take. Raises ValueError."""
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a member appears twice")

@@ -34,8 +34,10 @@ PERSON_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_INTEGER = 2**53 - 1
 """The largest that every JSON reader keeps exactly (RFC 8259, section 6)."""
 
+CHAIN_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
+"""16 bytes in base64url."""
+
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
-_CHAIN = re.compile(r"[A-Za-z0-9_-]{22}")
 _BOOT = re.compile(r"[A-Za-z0-9-]{1,64}")
 _URN = re.compile(r"urn:hadir:event:[a-z]+:[0-9]{1,3}")
 _JTI_BYTES = 16
@@ -162,7 +164,7 @@ def parse_event(claims: Mapping[str, Any]) -> Event:
         issued_s=_integer(claims, "iat"),
         jti=_text(claims, "jti"),
         type=kind,
-        chain=_text(payload, "chain", _CHAIN),
+        chain=_text(payload, "chain", CHAIN_PATTERN),
         seq=seq,
         prev=prev,
         low=_integer(payload, "low", low=1, high=seq),
