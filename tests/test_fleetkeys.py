@@ -51,7 +51,8 @@ def test_each_key_of_the_document_may_sign_what_its_use_says() -> None:
         key = ROOT if use == "root" else OTHERS[use]
         for typ in typs:
             assert list(fleet.verification_keys(typ)) == [key.kid]
-    assert not fleet.verification_keys("secevent+jwt"), "no key of the fleet may sign a board's event"
+    for typ in ("secevent+jwt", "hadir-head+jwt", "hadir-reply+jwt", "hadir-report+jwt", "hadir-enrol+jwt"):
+        assert not fleet.verification_keys(typ), "no key of the fleet may sign what a board signs"
 
 
 def test_a_document_of_another_root_is_refused() -> None:

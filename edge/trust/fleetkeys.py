@@ -31,9 +31,9 @@ USES: Mapping[str, frozenset[str]] = {
     "gallery": frozenset({"hadir-gallery+jwt"}),
     "command": frozenset({"hadir-command+jwt"}),
     "receipt": frozenset({"hadir-receipt+jwt"}),
-    "enrol": frozenset({"hadir-enrol+jwt"}),
+    "enrol": frozenset(),
 }
-"""What a fleet key of each use (`hadir_use`) may sign."""
+"""What a fleet key of each use (`hadir_use`) may sign. `hadir-enrol+jwt` is a board's to sign, not the enrol key's."""
 
 MAX_KEYS = 64
 
