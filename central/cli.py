@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -128,6 +129,13 @@ def _set(stop: threading.Event, _: FrameType | None) -> None:
     stop.set()
 
 
+def _positive(text: str) -> int:
+    """A count for which something must arrive: with 0, a script would take nothing at all for success."""
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hadir-central", description="Receives and verifies attendance events."
@@ -145,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument(
         "--join", action="store_true", help="begin each chain at the first event seen, not at its beginning"
     )
-    listen.add_argument("--count", type=int, help="stop after so many verified attendances")
+    listen.add_argument("--count", type=_positive, help="stop after so many verified attendances")
     listen.set_defaults(act=_listen)
     return parser
 

@@ -203,12 +203,19 @@ def _topic(message: mqtt.MQTTMessage) -> str:
 
 def _endpoint(url: str) -> tuple[str, str, int]:
     """Scheme, host and port. Raises ConfigError."""
+    if "@" in url:
+        # Not shown again: what stands before it is a secret, which every message about the broker would print.
+        raise ConfigError(
+            "broker: an address holds no user name or password, which everybody on this machine could read; "
+            "use mqtts:// with a certificate"
+        )
     try:
         address = urlsplit(url)
         scheme, host, port = address.scheme, address.hostname, address.port
+        beyond = bool(address.path.strip("/") or address.query or address.fragment)
     except ValueError:  # a port out of range, half an IPv6 address
-        scheme, host, port = "", None, None
-    if scheme not in _PORTS or not host:
+        scheme, host, port, beyond = "", None, None, False
+    if scheme not in _PORTS or not host or beyond:
         raise ConfigError(f"broker {url!r}: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
     return scheme, host, port or _PORTS[scheme]
 

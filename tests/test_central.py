@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -484,6 +484,26 @@ def test_a_full_queue_does_not_hold_up_the_end(acknowledging: Acknowledging) -> 
     assert len(list(acknowledging.consumer.left())) == MAX_QUEUED
 
 
+def test_a_broker_that_was_away_is_found_again_and_subscribed_to_anew(board: Board) -> None:
+    """Sessions begin clean, so that a subscription lives no longer than its connection."""
+    with ExitStack() as broker:
+        url = broker.enter_context(embedded_broker())
+        with consuming(BrokerAddress(url)) as consumer:
+            with publishing(url) as publish:
+                publish(board.topic, b"before")
+                assert consumer.take(20) is not None
+            broker.close()
+            with embedded_broker(int(url.rpartition(":")[2])), publishing(url) as publish:
+                # Until the consumer is back, a broker says success and has nobody to hand it to.
+                for _ in range(30):
+                    publish(board.topic, b"after")
+                    message = consumer.take(1)
+                    if message is not None:
+                        break
+                assert message is not None
+                assert message.payload == b"after"
+
+
 # What stops it from starting
 
 
@@ -548,6 +568,9 @@ def test_a_real_broker_that_asks_for_a_password_is_one_line(
         "mqtt://127.0.0.1:99999",
         "mqtt://127.0.0.1:x",
         "mqtt://[::1",
+        "mqtt://127.0.0.1:1883/path",
+        "mqtt://127.0.0.1?tls=1",
+        "mqtt://127.0.0.1#mqtts",
     ],
 )
 def test_an_address_that_cannot_be_is_a_matter_of_configuration(
@@ -555,6 +578,27 @@ def test_an_address_that_cannot_be_is_a_matter_of_configuration(
 ) -> None:
     code, said = fails(capsys, "--broker", url, "--devices", fleet.folder / DEVICES_FILE)
     assert (code, "must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]" in said) == (os.EX_CONFIG, True)
+
+
+def test_a_password_in_an_address_is_refused_and_never_shown(
+    capsys: pytest.CaptureFixture[str], fleet: Fleet
+) -> None:
+    """Once, it was ignored, and then printed with whatever the broker said."""
+    for url in ("mqtt://central:s3cret@127.0.0.1:9", "http://central:s3cret@127.0.0.1", "s3cret@["):
+        code, said = fails(capsys, "--broker", url, "--devices", fleet.folder / DEVICES_FILE)
+        assert (code, "s3cret" in said) == (os.EX_CONFIG, False)
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "x"])
+def test_a_count_that_nothing_must_arrive_for_is_refused(
+    capsys: pytest.CaptureFixture[str], fleet: Fleet, count: str
+) -> None:
+    """Once, `--count 0` ended at once, as if all had arrived."""
+    devices = str(fleet.folder / DEVICES_FILE)
+    with pytest.raises(SystemExit) as ended:
+        main(["listen", "--broker", "mqtt://127.0.0.1:9", "--devices", devices, f"--count={count}"])
+    assert ended.value.code == 2
+    assert f"--count: {count!r} must be a whole number from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["ca_file", "cert_file", "private_key_file"])
