@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,17 +24,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     try:
-        options.act(options)
+        return options.act(options) or 0
     except HadirError as error:
         print(f"hadir-edge: {error}", file=sys.stderr)
         return error.exit_code
-    return 0
 
 
 def _run(options: argparse.Namespace) -> None:
     from edge.service import Service  # noqa: PLC0415 - --help and --version need no models
 
     Service(load_config(options.config)).run()
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edge.check.checks import check, exit_code  # noqa: PLC0415 - as above
+    from edge.check.show import as_json, as_text, wants_colour  # noqa: PLC0415
+    from edge.check.user import become_the_daemons_user  # noqa: PLC0415
+
+    become_the_daemons_user(options.config)
+    findings = check(options.config)
+    print(
+        as_json(findings) if options.json else as_text(findings, colour=wants_colour(sys.stdout, os.environ))
+    )
+    return exit_code(findings)
 
 
 def _replay(options: argparse.Namespace) -> None:
@@ -50,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="watch the door until stopped")
     run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
     run.set_defaults(act=_run)
+    check = commands.add_parser("check", help="say what is wrong with this board; changes nothing")
+    check.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
+    check.add_argument("--json", action="store_true", help="one JSON object")
+    check.set_defaults(act=_check)
     replay = commands.add_parser(
         "replay", help="tell what becomes of everybody in a recording; sends nothing"
     )

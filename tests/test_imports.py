@@ -20,7 +20,7 @@ RANKS = (
     {"edge.pipeline", "edge.loops", "edge.annotate", "edge.clip"},
     {"edge.assembly"},
     {"edge.evaluate"},
-    {"edge.service"},
+    {"edge.check", "edge.service"},
     {"edge.replay"},
     {"edge.__main__"},
 )

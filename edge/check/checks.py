@@ -1,0 +1,309 @@
+"""Runs every check, whatever the others found, within a bounded time.
+
+The broker and the camera may hang, so they are looked at beside the rest and given up
+after `PATIENCE_S`; everything else is local and quick.
+
+How the broker is asked. A broker with `use_username_as_clientid` gives whoever shows this
+board's certificate this board's session, under whatever client id they ask for: logging in
+would throw the running daemon out, and it would then keep away for five minutes. So with a
+client certificate, while the daemon runs, only the address and TLS are tried; while it
+does not run, the check logs in as the board itself, goes on with the session that is there
+and acknowledges nothing, so that commands which wait in it keep waiting. Without a client
+certificate it logs in as `<device>-check`, beside the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from edge.assembly import open_eyes, open_gallery, threshold_for
+from edge.board.clock import Clock
+from edge.board.health import read_memory, read_space, read_temperatures, read_throttling
+from edge.camera import STREAM_SCHEMES
+from edge.check.findings import Finding, Verdict, failed, failure, not_looked_at, ok, warning
+from edge.check.judge import (
+    judge_certificate,
+    judge_clock,
+    judge_memory,
+    judge_outbox,
+    judge_space,
+    judge_temperature,
+    judge_throttling,
+    judge_view,
+)
+from edge.check.look import look
+from edge.config import BrokerConfig, CameraConfig, Config, DeviceConfig, load_config
+from edge.errors import BrokerUnavailable, CannotRecord, FixSetup, HadirError
+from edge.recognition.manifest import EmbedderSpec
+from edge.trust.fleetkeys import FleetKeys, load_keys_document
+from edge.trust.identity import load_signing_key
+from edge.uplink.connection import try_handshake, try_login
+from edge.uplink.outbox import glimpse, holder
+
+PATIENCE_S = 7.0
+"""For the camera and for the broker, side by side, so that the whole stays below ten seconds on a slow board."""
+
+BROKER_PATIENCE_S = PATIENCE_S - 1.0
+"""For its first answer; the rest is for saying goodbye."""
+
+CHECKS = (
+    "configuration",
+    "daemon",
+    "models",
+    "camera",
+    "device key",
+    "fleet keys",
+    "certificate",
+    "gallery",
+    "broker",
+    "outbox",
+    "disk",
+    "clock",
+    "memory",
+    "temperature",
+    "power",
+)
+"""In the order of the report. `certificate` is left out where the board has none to show."""
+
+
+def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
+    """Look at everything that this configuration names, and at the board."""
+    now = (clock or Clock()).read()
+    machine = [
+        judge_clock(now),
+        judge_memory(read_memory()),
+        judge_temperature(read_temperatures()),
+        judge_throttling(read_throttling()),
+    ]
+    try:
+        config = load_config(path)
+    except FixSetup as error:
+        remedy = f"correct {path}; docs/configuration.md lists every key"
+        needy = [not_looked_at(name, "configuration") for name in CHECKS[1:11] if name != "certificate"]
+        return in_order([failed("configuration", error, remedy), *needy, *machine])
+    device = config.device
+    running = holder(device.state_dir / "outbox.db")
+    beside = [
+        Beside("camera", lambda: _camera(path, config, running)),
+        Beside("broker", lambda: _broker(config.broker, device.id, running)),
+    ]
+    found = [
+        ok("configuration", f"{device.id} at site {device.site}, direction {device.direction} ({path})"),
+        _daemon(running),
+        *_recognition(config),
+        _device_key(device),
+        *_certificate(config.broker, device.id, now.real_ms / 1000),
+        _outbox(device, now.real_ms),
+        _disk(device),
+        *machine,
+    ]
+    return in_order([*found, *(one.finding() for one in beside)])
+
+
+def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
+    """As they are reported."""
+    return tuple(sorted(findings, key=lambda finding: CHECKS.index(finding.check)))
+
+
+class Beside:
+    """A check in a thread of its own, from now on, that is given up after PATIENCE_S."""
+
+    def __init__(self, check: str, body: Callable[[], Finding]) -> None:
+        self._check = check
+        self._body = body
+        self._finding: Finding | None = None
+        # Left behind when it hangs: resolving a name, for one, cannot be interrupted.
+        self._thread = threading.Thread(target=self._run, name=f"check {check}", daemon=True)
+        self._thread.start()
+
+    def finding(self) -> Finding:
+        """What it found, or that it found nothing in time."""
+        self._thread.join(PATIENCE_S + 1.0)
+        return self._finding or failure(
+            self._check,
+            f"no answer within {PATIENCE_S:.0f} s",
+            "check the network and its name server, and try again",
+        )
+
+    def _run(self) -> None:
+        self._finding = self._body()
+
+
+def _daemon(running: int | None) -> Finding:
+    if running is not None:
+        return ok("daemon", f"runs (process {running})")
+    return warning(
+        "daemon", "does not run", "systemctl start hadir-edge; why it ended: journalctl -u hadir-edge -n 50"
+    )
+
+
+def _recognition(config: Config) -> list[Finding]:
+    """Models, keys document and gallery, each of which the gallery needs."""
+    found = []
+    spec: EmbedderSpec | None = None
+    keys: FleetKeys | None = None
+    try:
+        spec = open_eyes(config.recognition).spec
+        files = len(spec.models) + 1
+        found.append(ok("models", f"{spec.name}: {files} files with the manifest's hashes, and they load"))
+    except FixSetup as error:
+        found.append(failed("models", error, "reinstall hadir"))
+    try:
+        keys = load_keys_document(config.device.keys_file, config.device.root_thumbprint)
+        found.append(
+            ok("fleet keys", f"version {keys.version}, {len(keys.keys)} keys, signed by the fleet's root")
+        )
+    except FixSetup as error:
+        found.append(failed("fleet keys", error, "copy keys.jws from the fleet's folder"))
+    if spec is None or keys is None:
+        return [*found, not_looked_at("gallery", "models" if spec is None else "fleet keys")]
+    return [*found, _gallery(config, keys, spec)]
+
+
+def _gallery(config: Config, keys: FleetKeys, spec: EmbedderSpec) -> Finding:
+    try:
+        gallery = open_gallery(config.device, keys, spec.id)
+        threshold = threshold_for(config.decide, spec, gallery)
+    except FixSetup as error:
+        return failed("gallery", error, "copy the gallery again from the fleet's folder for this board")
+    people = len(gallery.people)
+    found = f"version {gallery.version}, signed by the fleet, for these models; enrolled: {people}"
+    if not people:
+        return warning(
+            "gallery", found, "enrol people with `hadir-provision enrol` and copy the gallery here"
+        )
+    return ok("gallery", f"{found}, same person from similarity {threshold:.3f}")
+
+
+def _camera(path: Path, config: Config, running: int | None) -> Finding:
+    camera = config.camera
+    if running is not None and camera.kind != "replay":
+        return ok(
+            "camera",
+            f"{camera.kind}, not opened: the daemon has it; to look through it, `systemctl stop hadir-edge` first",
+        )
+    try:
+        return judge_view(look(path, PATIENCE_S), config.quality, recorded=is_recording(camera))
+    except HadirError as error:
+        return failed("camera", error, "see docs/cameras.md for this kind of camera")
+
+
+def is_recording(camera: CameraConfig) -> bool:
+    """Whether it plays files, which may well show the same picture all the time."""
+    return camera.kind == "replay" and not any(s.startswith(STREAM_SCHEMES) for s in camera.sources)
+
+
+def _device_key(device: DeviceConfig) -> Finding:
+    try:
+        key = load_signing_key(device.key_file)
+    except FixSetup as error:
+        return failed("device key", error, f"restore {device.key_file} from where it was made")
+    return ok("device key", f"{key.algorithm}, readable by its owner only")
+
+
+def _certificate(broker: BrokerConfig, device: str, now_s: float) -> list[Finding]:
+    if broker.cert_file is None or broker.private_key_file is None:
+        return []
+    remedy = "copy the certificate from this board's own folder"
+    try:
+        certificate = x509.load_pem_x509_certificate(broker.cert_file.read_bytes())
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        mode = broker.private_key_file.stat().st_mode & 0o777
+    except OSError as error:
+        return [failure("certificate", f"{error.filename}: cannot be read ({error.strerror})", remedy)]
+    except ValueError:
+        return [failure("certificate", f"{broker.cert_file}: not a certificate in PEM", remedy)]
+    if mode & 0o077:
+        return [
+            failure(
+                "certificate",
+                f"{broker.private_key_file}: mode {mode:04o} is readable by others",
+                f"chmod 600 {broker.private_key_file}",
+            )
+        ]
+    return [
+        judge_certificate(
+            str(names[0].value) if names else "",
+            device,
+            certificate.not_valid_before_utc.timestamp(),
+            certificate.not_valid_after_utc.timestamp(),
+            now_s,
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How the broker may be asked without disturbing anybody; see the head of this module."""
+
+    client_id: str
+    keep_session: bool
+
+
+def login_for(broker: BrokerConfig, device: str, running: int | None) -> Login | None:
+    """None where logging in would throw out the running daemon."""
+    if broker.cert_file is None:
+        return Login(f"{device}-check", keep_session=False)
+    return None if running is not None else Login(device, keep_session=True)
+
+
+def _broker(broker: BrokerConfig, device: str, running: int | None) -> Finding:
+    login = login_for(broker, device, running)
+    try:
+        if login is None:
+            try_handshake(broker, timeout_s=BROKER_PATIENCE_S)
+            return ok(
+                "broker",
+                f"{broker.url}: TLS good both ways; no login, which would throw out the running daemon",
+            )
+        granted = try_login(
+            broker, login.client_id, keep_session=login.keep_session, timeout_s=BROKER_PATIENCE_S
+        )
+    except (BrokerUnavailable, FixSetup) as error:
+        return failed("broker", error, "see the broker's log")
+    return judge_broker(broker.url, login.client_id, granted)
+
+
+def judge_broker(url: str, client_id: str, granted: dict[str, int]) -> Finding:
+    """Whether it grants what events need: acknowledgement (QoS 1) and a retained status (MQTT 5, 3.2.2.3)."""
+    if granted.get("MaximumQoS", 1) < 1:
+        return failure(
+            "broker", f"{url}: accepts no QoS 1, so it never acknowledges", "set its maximum QoS to 1 or 2"
+        )
+    if granted.get("RetainAvailable", 1) < 1:
+        return warning(
+            "broker", f"{url}: keeps no retained messages", "allow them; the board's status is one"
+        )
+    return ok("broker", f"{url}: accepts MQTT 5 as {client_id}")
+
+
+def _outbox(device: DeviceConfig, now_real_ms: int) -> Finding:
+    path = device.state_dir / "outbox.db"
+    try:
+        if not path.exists():
+            return ok("outbox", "not there yet; the daemon makes it when it first starts")
+        return judge_outbox(glimpse(path), now_real_ms)
+    except (CannotRecord, OSError) as error:
+        return failed(
+            "outbox", HadirError(str(error)), f"run this as the daemon's user, or see `ls -l {path}`"
+        )
+
+
+def _disk(device: DeviceConfig) -> Finding:
+    folder = next((p for p in (device.state_dir, *device.state_dir.parents) if p.is_dir()), Path("/"))
+    try:
+        space = read_space(folder)
+    except OSError as error:
+        return failure("disk", f"{folder}: cannot be examined ({error.strerror})", "see `mount` and `dmesg`")
+    return judge_space(str(folder), space, writable=os.access(folder, os.W_OK | os.X_OK))
+
+
+def exit_code(findings: tuple[Finding, ...]) -> int:
+    """1 where anything failed. A warning is for people: a script asks whether the door works."""
+    return int(any(finding.verdict is Verdict.FAILURE for finding in findings))
