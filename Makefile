@@ -58,6 +58,7 @@ check: lint types test ## what CI runs: format, lint, types, tests
 bench: develop ## the performance figures of docs/figures.md
 	$(RUN) -m benchmarks.road
 	$(RUN) -m benchmarks.outbox
+	$(RUN) -m benchmarks.latency
 
 .PHONY: torture
 torture: develop ## kill the daemon at every point and at random, and count its events (TORTURE="--seed 1 --json out.json")
