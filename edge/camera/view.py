@@ -99,5 +99,7 @@ class RateLimit:
         # A tenth of slack, because times jitter, and files round theirs, to centiseconds in a GIF.
         if at_ms < self._due_ms - 0.1 * self._interval_ms:
             return False
-        self._due_ms = max(self._due_ms, at_ms - self._interval_ms) + self._interval_ms
+        # Counted on from when it was due, so that the rate is kept; after a pause from now, or a burst would follow.
+        late = at_ms - self._due_ms > self._interval_ms
+        self._due_ms = (at_ms if late else self._due_ms) + self._interval_ms
         return True
