@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HadirError as error:
         print(f"hadir-edge: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Standard output is flushed once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("hadir-edge: nobody reads what is printed any more", file=sys.stderr)
+        return os.EX_IOERR
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -46,13 +46,14 @@ def failed(check: str, error: HadirError, remedy: str) -> Finding:
 
     `remedy` is for messages that leave the second part out.
     """
-    found, _, advice = str(error).rpartition("; ")
+    message = str(error).removeprefix(f"{check}: ").removeprefix(f"{check} ")
+    found, _, advice = message.rpartition("; ")
     return failure(check, found or advice, advice if found else remedy)
 
 
 def not_looked_at(check: str, needs: str) -> Finding:
     """A check that cannot be made because another one failed."""
-    return warning(check, f"not looked at: it needs the {needs}", f"mend the {needs} first")
+    return warning(check, "not looked at", f"mend the {needs} first")
 
 
 def worst(findings: tuple[Finding, ...]) -> Verdict:

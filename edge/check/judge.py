@@ -58,7 +58,7 @@ class View:
     moving: bool
     """Whether any two pictures differed in any bit: a sensor's noise alone makes them."""
     face_px: float | None
-    """Width of the widest face; None where there was none."""
+    """Width of the face that came nearest to being recognised; None where there was none."""
     unfit: NoAttendance | None
     """Why that face would not be looked at closer."""
 
@@ -131,7 +131,9 @@ def judge_clock(now: TimeReading) -> Finding:
         )
     if now.state is ClockState.UNSYNCED:
         return warning(
-            "clock", f"{shown}, not synchronised at the moment; after a restart events carry no time", remedy
+            "clock",
+            f"{shown}, not synchronised; a daemon that starts now leaves the dating of events to the server",
+            remedy,
         )
     return ok("clock", f"{shown}, synchronised to within {now.err_ms} ms")
 

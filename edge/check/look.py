@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.camera import open_camera
 from edge.check.judge import View
-from edge.config import Config, load_config
+from edge.config import Config, RecognitionConfig, load_config
 from edge.errors import CameraUnavailable, HadirError, ModelError
 from edge.recognition.detect import Detector, check_image
 from edge.recognition.manifest import load_manifest
@@ -88,26 +88,30 @@ def _understand(answer: bytes) -> View:
 
 
 def view(config: Config) -> View:
-    """Open the camera, take pictures for LOOK_S and measure the last one. Raises HadirError."""
-    stop = threading.Event()
+    """Open the camera, take pictures for LOOK_S and measure them. Raises HadirError."""
+    detector = _detector(config.recognition)
     frames = 0
     moving = False
     first: Image | None = None
     last: Image | None = None
-    with open_camera(config.camera, stop) as camera:
+    faces: list[tuple[NoAttendance | None, float]] = []
+    with open_camera(config.camera, threading.Event()) as camera:
         until_s = time.monotonic() + LOOK_S
         while frames < MAX_FRAMES and (frames == 0 or time.monotonic() < until_s):
             frame = camera.read()
             if frame is None:
                 break
             last = frame.image
+            check_image(last)
             first = last if first is None else first
             moving = moving or not np.array_equal(first, last)
             frames += 1
+            for face in () if detector is None else detector.detect(last):
+                faces.append((examine(last, face, config.quality), face.box.width_px))
     if last is None:
         raise CameraUnavailable("camera: it gave no picture at all; check its cable, or its file")
-    check_image(last)
-    face_px, unfit = _widest_face(config, last)
+    # The one that comes nearest to being recognised: a good one before the others, then the widest.
+    unfit, face_px = max(faces, key=lambda face: (face[0] is None, face[1]), default=(None, None))
     return View(
         width=last.shape[1],
         height=last.shape[0],
@@ -135,19 +139,14 @@ def sharpness(image: Image) -> float:
     return max(float(tile.var()) for tile in tiles if tile.size)
 
 
-def _widest_face(config: Config, image: Image) -> tuple[float | None, NoAttendance | None]:
-    """Its width and what is wrong with it; nobody where the models cannot be used, which another line says."""
+def _detector(config: RecognitionConfig) -> Detector | None:
+    """None where the models cannot be used, which another line says."""
     try:
-        manifest = load_manifest(config.recognition.models_dir)
-        key = manifest.embedder(config.recognition.embedder).detector.key
-        detector = Detector(manifest, key, config.recognition.detector_min_confidence)
+        manifest = load_manifest(config.models_dir)
+        key = manifest.embedder(config.embedder).detector.key
+        return Detector(manifest, key, config.detector_min_confidence, config.threads)
     except ModelError:
-        return None, None
-    faces = detector.detect(image)
-    if not faces:
-        return None, None
-    widest = max(faces, key=lambda face: face.box.width_px)
-    return widest.box.width_px, examine(image, widest, config.quality)
+        return None
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def as_text(findings: Sequence[Finding], *, colour: bool, width: int | None = None) -> str:
-    """A line for each check, what to do next under it, and a last line that sums up."""
+    """A line for each check, what to do next behind or under it, and a last line that sums up."""
     columns = width or shutil.get_terminal_size((100, 24)).columns
     columns = max(MIN_WIDTH, min(columns, MAX_WIDTH))
     lines = [line for finding in findings for line in _lines(finding, columns, colour=colour)]
@@ -53,9 +53,11 @@ def _lines(finding: Finding, columns: int, *, colour: bool) -> list[str]:
     if colour:
         mark = f"\x1b[{_COLOURS[finding.verdict]}m{mark}\x1b[0m"
     room = columns - len(_INDENT)
-    first, *rest = _wrapped(finding.found, room)
+    together = f"{finding.found} → {finding.remedy}" if finding.remedy else finding.found
+    apart = bool(finding.remedy) and len(together) > room
+    first, *rest = _wrapped(finding.found if apart else together, room)
     lines = [f"{mark}  {finding.check:{_NAME}}  {first}", *(_INDENT + line for line in rest)]
-    if finding.remedy:
+    if apart:
         head, *more = _wrapped(finding.remedy, room - 2)
         lines += [f"{_INDENT}→ {head}", *(f"{_INDENT}  {line}" for line in more)]
     return lines
