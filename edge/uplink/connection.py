@@ -275,6 +275,11 @@ def unavailable(broker: BrokerConfig, error: Exception) -> BrokerUnavailable:
         case ConnectionRefusedError():
             why = f"nobody listens at port {port} of {host}"
             remedy = "check that the broker runs, its port, and its firewall"
+        case ConnectionResetError() | BrokenPipeError():
+            why = f"port {port} of {host} hung up"
+            remedy = (
+                "check that it is the broker's, and that it speaks TLS just where broker.url says mqtts://"
+            )
         case TimeoutError():
             why = f"{host} does not answer at port {port}"
             remedy = "check the network, the address, and that the broker is not stuck"
@@ -314,6 +319,17 @@ def silence(broker: BrokerConfig, timeout_s: float) -> str:
     )
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails, because paho then forgets it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 _REMEDIES = {
     0x84: "it speaks no MQTT 5; Mosquitto does from 1.6 on, and older protocols cannot say that an event was refused",
     0x85: "it does not take this client id; allow device.id as client id",
@@ -341,6 +357,7 @@ def tls_context(broker: BrokerConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=broker.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TlsSocket
         if broker.cert_file is not None and broker.private_key_file is not None:
             context.load_cert_chain(broker.cert_file, broker.private_key_file)
     except OSError as error:  # ssl.SSLError is one
