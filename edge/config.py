@@ -367,6 +367,9 @@ def _check_camera(camera: CameraConfig, path: Path) -> None:
                 f"{path}: camera.region_{side} = {length:g}: reaches out of the picture from region_{edge} "
                 f"= {at:g}; at most {1 - at:g}"
             )
+    for key, kind in (("sources", "replay"), ("pipeline", "gstreamer")):
+        if getattr(camera, key) and camera.kind != kind:
+            raise ConfigError(f'{path}: camera.{key}: is for kind = "{kind}"; kind is "{camera.kind}"')
     if camera.kind in ("picamera", "gstreamer") and not camera.device.isdecimal():
         raise ConfigError(
             f'{path}: camera.device = "{camera.device}": `{camera.kind}` takes a number, `v4l2` a path as well'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +17,7 @@ from edge.records import Image
 from provisioning.keys import Fleet
 from tests.conftest import People
 from tests.doors import daemon, nobody, save_clip, set_up_board, templates, walk
-from tests.fakes.streams import need_rtsp_server, rtsp_stream
+from tests.fakes.streams import need_gst_launch, need_rtsp_server, rtsp_stream
 
 
 def upside_down(images: Iterable[Image]) -> Iterator[Image]:
@@ -66,3 +68,14 @@ def test_a_stream_dies_and_comes_back_and_whoever_walks_past_then_is_recorded(
         ("start", None),
         ("attendance", "P44"),
     ]
+
+
+def test_a_covered_lens_is_told_and_does_not_stop_the_daemon(fleet: Fleet, eyes: Eyes) -> None:
+    need_gst_launch()
+    config = set_up_board(fleet, eyes, {}, broker_url="mqtt://127.0.0.1:1", clip=Path("NONE"))
+    black = 'kind = "gstreamer"\npipeline = "videotestsrc is-live=true pattern=black"\n'
+    config.write_text(re.sub(r'kind = "replay"\nsources = .*\n', black, config.read_text()))
+    with daemon(config) as board:
+        assert board.said("the picture is black; is the lens covered, or all light off?"), board.log()
+        board.process.send_signal(signal.SIGTERM)
+        assert board.ended() == 0

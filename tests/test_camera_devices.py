@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera import Camera
-from edge.camera.gstreamer import GstreamerCamera, command, csi_source
+from edge.camera import Camera, Origin
+from edge.camera.gstreamer import GstreamerCamera, command, csi_source, origin_of
 from edge.camera.picamera import BUFFERS, PiCamera
 from edge.camera.rtsp import FFMPEG_OPTIONS, RtspCamera
 from edge.camera.v4l2 import MAX_UNREADABLE, V4l2Camera
@@ -293,6 +294,21 @@ def test_a_configured_pipeline_is_split_as_a_shell_would_but_nothing_in_it_is_ru
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "origin"),
+    [
+        (csi_source(0, (640, 480)), Origin.SENSOR),
+        ("v4l2src device=/dev/video0 ! image/jpeg ! jpegdec", Origin.SENSOR),
+        ("rtspsrc location=rtsp://camera.local/door ! decodebin", Origin.STREAM),
+        ("udpsrc port=5000 ! rtph264depay ! h264parse ! nvv4l2decoder ! nvvidconv", Origin.STREAM),
+    ],
+)
+def test_a_pipeline_that_decodes_a_stream_may_repeat_itself_for_as_long_as_a_stream(
+    source: str, origin: Origin
+) -> None:
+    assert GstreamerCamera(source, size=(640, 480)).origin is origin_of(source) is origin
+
+
 def test_padded_rows_and_colours_of_gstreamer_come_out_right(gst: None) -> None:
     """Red, green and blue as a test source draws them; a row of 98 pixels is 294 bytes, padded to 296."""
     for colour, bgr in ((0xFFC80A0A, (10, 10, 200)), (0xFF0A0AC8, (200, 10, 10))):
@@ -399,3 +415,15 @@ def test_a_stream_that_dies_without_a_word_is_noticed_and_comes_back(monkeypatch
     with rtsp_stream(launch, port), camera:
         assert camera.read() is not None
     assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == FFMPEG_OPTIONS
+
+
+def test_a_stream_whose_server_stands_still_is_given_up_in_time() -> None:
+    with rtsp_stream(f"( {BALL} ! jpegenc ! rtpjpegpay name=pay0 )") as port:
+        server = children()[0]
+        with RtspCamera(f"rtsp://127.0.0.1:{port}/door", read_timeout_s=0.5) as camera:
+            assert camera.read() is not None
+            os.kill(server, signal.SIGSTOP)
+            began_s = time.monotonic()
+            with pytest.raises(CameraUnavailable, match="the stream stopped"):
+                read_on(camera)
+            assert time.monotonic() - began_s < 5

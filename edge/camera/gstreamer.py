@@ -8,6 +8,7 @@ The pipeline is handed over as a list of arguments: no shell reads it.
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import shlex
 import signal
@@ -69,6 +70,15 @@ def command(source: str, size: tuple[int, int]) -> list[str]:
     return [PROGRAM, "-q", *shlex.split(source), "!", *shlex.split(sink)]
 
 
+def origin_of(source: str) -> Origin:
+    """Whether a pipeline's pictures come from a sensor one by one, or were compressed in relation to each other."""
+    return Origin.STREAM if _VIDEO_CODEC.search(source) else Origin.SENSOR
+
+
+_VIDEO_CODEC = re.compile(r"://|decodebin|26[45]|hevc|vp[89]|av1|mpeg|nvv4l2decoder|udpsrc|tcpclientsrc")
+"""What is found in pipelines that receive or decode a stream. JPEG is not: it compresses each picture by itself."""
+
+
 class GstreamerCamera(Camera):
     """Reads what a pipeline gives.
 
@@ -82,7 +92,6 @@ class GstreamerCamera(Camera):
     """
 
     live = True
-    origin = Origin.SENSOR
 
     def __init__(
         self,
@@ -106,6 +115,10 @@ class GstreamerCamera(Camera):
         self._ahead: Frame | None = None
         self._limit = RateLimit(frames_per_s)
         self._number = 0
+
+    @property
+    def origin(self) -> Origin:
+        return origin_of(self._source)
 
     def open(self) -> None:
         self._limit = RateLimit(self._frames_per_s)
