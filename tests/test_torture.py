@@ -19,7 +19,7 @@ from edge.trust.jws import SigningKey
 from edge.uplink.outbox import Outbox
 from edge.uplink.recorder import Recorder
 from tests.conftest import People
-from torture.door import look_into
+from torture.door import look_into, watch
 from torture.plan import BIRTH, in_one_life, targets
 from torture.verdict import History, Run, Snapshot, judge, strangers
 
@@ -170,3 +170,15 @@ def test_where_no_outbox_was_born_there_is_nothing_to_see(tmp_path: Path) -> Non
     assert look_into(tmp_path / "outbox.db") is None
     (tmp_path / "outbox.db").touch()
     assert look_into(tmp_path / "outbox.db") is None
+
+
+def test_what_a_board_says_in_one_breath_with_ready_is_heard() -> None:
+    """Read ahead with that line, it was lost: attendances that had been told of were not counted."""
+    breath = "INFO ready: device=door-01\\nINFO attendance: track=1\\nINFO attendance: track=2\\n"
+    death = watch([sys.executable, "-c", f"import os; os.write(2, b'{breath}')"], kill_after_s=None)
+    assert (death.code, death.told) == (0, 2)
+
+
+def test_a_board_is_killed_so_long_after_it_was_ready() -> None:
+    program = "import sys, time; print('INFO ready: x', file=sys.stderr, flush=True); time.sleep(60)"
+    assert watch([sys.executable, "-c", program], kill_after_s=0.01).killed

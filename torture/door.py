@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,6 +44,9 @@ RUN_S = 60.0
 """A run takes about a second; one that takes so long hangs."""
 
 SIGKILLED = -9
+
+READY = " ready: "
+"""In the daemon's log line that says that all is loaded."""
 
 HUNG = 124
 """As timeout(1) says it."""
@@ -157,7 +162,8 @@ class Life:
     def _live(self, why: str, options: tuple[str, ...], kill_after_s: float | None = None) -> Death:
         first_seq = self.history.head_seq + 1
         mutation = ("--mutation", self._mutation) if self._mutation else ()
-        death = _run_board((*options, "--config", str(self._config), *mutation), kill_after_s)
+        board = (sys.executable, "-m", "torture.board", "--config", str(self._config))
+        death = watch((*board, *options, *mutation), kill_after_s)
         self.history.take(look_into(self._config.parent / "state" / "outbox.db"))
         killed_at = why if death.killed else ""
         self.history.runs.append(Run(killed_at, first_seq, self.history.head_seq, death.told))
@@ -196,26 +202,30 @@ def _snapshot(database: sqlite3.Connection) -> Snapshot | None:
     return Snapshot(chain, seq, head_hash, waiting, tokens)
 
 
-def _run_board(options: tuple[str, ...], kill_after_s: float | None) -> Death:
-    command = (sys.executable, "-m", "torture.board", *options)
+def watch(command: Sequence[str], kill_after_s: float | None) -> Death:
+    """Let a daemon live until it ends, or until so long after it said that it is ready."""
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        hung = threading.Event()
+
+        def give_up() -> None:
+            hung.set()
+            process.kill()
+
+        patience = threading.Timer(RUN_S, give_up)
+        patience.start()
         began_s, said = monotonic(), []
+        # Read from the stream to its end; communicate() goes past it, and what was read ahead with
+        # the line "ready" would be missing.
         for line in process.stderr or ():
             said.append(line)
-            if " ready: " in line:
+            if READY in line:
                 began_s = monotonic()
-                break
-        if kill_after_s is not None:
-            sleep(kill_after_s)
-            process.kill()
-        try:
-            _, rest = process.communicate(timeout=RUN_S)
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            process.kill()
-            _, rest = process.communicate()
-            code = HUNG
-    return Death(code, "".join(said) + rest, monotonic() - began_s)
+                if kill_after_s is not None:
+                    sleep(kill_after_s)
+                    process.kill()
+        code = process.wait()
+        patience.cancel()
+    return Death(HUNG if hung.is_set() else code, "".join(said), monotonic() - began_s)
 
 
 def _render(eyes: Eyes, clip: Path) -> None:
