@@ -9,7 +9,6 @@ Relative paths are relative to the file's own folder. Secrets are paths, never v
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import shlex
 import tomllib
@@ -18,12 +17,20 @@ from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from edge.errors import ConfigError
 from edge.records import Direction
 
 MAX_CONFIG_BYTES = 64 * 1024
 """A hand-written file is a few kilobytes; more is a mistake or an attack."""
+
+
+MAX_WHOLE = 2**53
+"""Whole numbers up to here are the same as floats (IEEE 754); none that is allowed is larger."""
+
+MAX_SHOWN = 200
+"""So much of a wrong value is repeated in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Range:
     high: float
 
     def admits(self, value: Any) -> bool:
-        return math.isfinite(value) and self.low <= value <= self.high
+        return bool(self.low <= value <= self.high)  # NaN compares false
 
     def __str__(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
@@ -235,8 +242,10 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; a configuration is a few kilobytes")
     try:
         document = tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or an integer of more digits than Python reads
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from error
     return parse_config(document, path)
 
 
@@ -260,9 +269,18 @@ def allowed(hint: Any) -> str:
     return _Setting.of(hint).allowed
 
 
+def _shown(value: Any) -> str:
+    """A value as it is repeated in a message: not at length, and without the password of a URL."""
+    try:
+        text = re.sub(r"//[^/\s]*@", "//…@", repr(value))
+    except ValueError:  # sys.set_int_max_str_digits
+        return "a number of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
 def _section(kind: type, name: str, table: Any, path: Path) -> Any:
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {name} = {table!r}: must be a section, written [{name}]")
+        raise ConfigError(f"{path}: {name} = {_shown(table)}: must be a section, written [{name}]")
     hints = get_type_hints(kind, include_extras=True)
     for key in table:
         if key not in hints:
@@ -308,10 +326,10 @@ class _Setting:
 
     def parse(self, value: Any, where: str, folder: Path) -> Any:
         """The value as the dataclass wants it; ConfigError where it is not allowed."""
-        if self.kind is float and type(value) is int:
+        if self.kind is float and type(value) is int and abs(value) <= MAX_WHOLE:
             value = float(value)
         if not self._admits(value):
-            raise ConfigError(f"{where} = {value!r}: must be {self.allowed}")
+            raise ConfigError(f"{where} = {_shown(value)}: must be {self.allowed}")
         if self.kind is Path:
             return folder / value
         if self.kind is tuple:
@@ -327,6 +345,14 @@ class _Setting:
             )
         plain = str if issubclass(self.kind, Enum) else self.kind
         return type(value) is plain and (self.rule is None or self.rule.admits(value))
+
+
+def _has_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        return bool(address.hostname) and address.port != 0
+    except ValueError:
+        return False
 
 
 def _check_together(config: Config, path: Path) -> None:
@@ -347,6 +373,11 @@ def _check_together(config: Config, path: Path) -> None:
         raise ConfigError(
             f"{path}: quality.min_brightness = {quality.min_brightness:g}: must be below max_brightness "
             f"({quality.max_brightness:g})"
+        )
+    if not _has_address(broker.url):
+        raise ConfigError(
+            f'{path}: broker.url = "{broker.url}": must be mqtt:// or mqtts://, a host, and where it is not the '
+            "usual one a port from 1 to 65535"
         )
     if (broker.cert_file is None) != (broker.private_key_file is None):
         raise ConfigError(

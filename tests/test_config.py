@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.config import MAX_CONFIG_BYTES, Config, load_config, parse_config
@@ -121,8 +121,53 @@ def test_what_is_missing_or_malformed_is_named(file: Path, old: str, new: str, s
 
 
 def test_a_url_cannot_carry_a_password(file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"broker\.url"):
+    with pytest.raises(ConfigError, match=r"broker\.url") as refusal:
         load(file, MINIMAL.replace("127.0.0.1", "user:secret@127.0.0.1"))
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt://host:port", "mqtt://host:0", "mqtt://host:65536", "mqtt://[::1", "mqtt://:1883"]
+)
+def test_a_url_that_is_no_address_is_refused_before_anything_connects(file: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"broker\.url = .* port from 1 to 65535"):
+        load(file, MINIMAL.replace("mqtt://127.0.0.1:1883", url))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000,
+        "a = " + "[" * 20_000 + "]" * 20_000,
+        "a = " + "{a=" * 3000,
+        "a = 1" + "0" * 60_000,
+        MINIMAL + "[decide]\ncooldown_s = 1" + "0" * 400,
+        MINIMAL + "[decide]\ncooldown_s = 0x" + "f" * 9000,
+        MINIMAL + "[decide]\nfused_frames = [0x" + "f" * 9000 + "]",
+        MINIMAL + '[decide]\ncooldown_s = "' + "x" * 9000 + '"',
+    ],
+    ids=["open", "nested", "tables", "digits", "too large", "hexadecimal", "in a list", "long"],
+)
+def test_a_file_that_is_hard_on_its_reader_is_refused_in_few_words(file: Path, text: str) -> None:
+    """Named regression: the parser's own recursion and Python's limit on digits ended in tracebacks."""
+    with pytest.raises(ConfigError) as refusal:
+        load(file, text)
+    assert str(refusal.value).startswith(f"{file}: ")
+    assert len(str(refusal.value)) < 600
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.integers(0, len(MINIMAL)), st.integers(0, 40))
+def test_whatever_bytes_are_in_the_file_it_is_taken_or_refused_by_name(
+    file: Path, noise: bytes, at: int, cut: int
+) -> None:
+    """A good file with a hole, or noise, anywhere in it: what a bad card gives."""
+    text = MINIMAL.encode()
+    file.write_bytes(text[:at] + noise + text[at + cut :])
+    try:
+        assert isinstance(load_config(file), Config)
+    except ConfigError as refusal:
+        assert str(refusal).startswith(f"{file}: ")
 
 
 def test_a_file_that_is_not_there_or_not_toml_or_huge_is_refused(file: Path) -> None:
