@@ -30,7 +30,7 @@ from edge.assembly import Eyes
 from edge.board.clock import RELEASED_REAL_MS, Clock, KernelClock
 from edge.board.health import Memory, Space, Temperature, Throttling
 from edge.check import judge, look
-from edge.check.checks import CHECKS, check, exit_code, is_recording, judge_broker, login_for
+from edge.check.checks import CHECKS, Beside, check, exit_code, guarded, is_recording, judge_broker, login_for
 from edge.check.findings import Finding, Verdict, failed, ok, warning, worst
 from edge.check.show import as_json, as_text, wants_colour
 from edge.config import BrokerConfig, CameraConfig, QualityConfig
@@ -239,6 +239,33 @@ def test_a_driver_that_crashes_is_a_finding(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(HadirError, match="its driver crashed"):
         look.look(tmp_path / "edge.toml", timeout_s=10)
+
+
+def test_a_check_that_is_surprised_hides_no_other() -> None:
+    def surprised() -> Finding:
+        raise ZeroDivisionError("1 / 0")
+
+    def shut_out() -> Finding:
+        raise PermissionError(13, "Permission denied", "/etc/hadir")
+
+    assert guarded("disk", surprised).found == "ZeroDivisionError: 1 / 0"
+    assert guarded("disk", shut_out).remedy == "run it as root: sudo hadir-edge check"
+    hanging = Beside("broker", surprised)
+    assert hanging.finding().verdict is FAILURE
+
+
+def test_a_place_that_this_user_may_not_see_is_a_line_and_not_an_end(config: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root sees everything; the other branch is tested with guarded()")
+    edit(config, 'site = "hq"', 'site = "hq"\nstate_dir = "shut/state"')
+    (config.parent / "shut").mkdir(mode=0o000)
+    try:
+        found = by_name(check(config, good_clock()))
+    finally:
+        (config.parent / "shut").chmod(0o700)
+    assert found["outbox"].verdict is FAILURE
+    assert found["disk"].verdict is FAILURE
+    assert found["models"].verdict is OK
 
 
 # --- who logs in to the broker, and as whom

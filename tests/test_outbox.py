@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.board.clock import RELEASED_REAL_MS
@@ -374,3 +374,22 @@ def test_events_acknowledged_in_1970_stay_in_the_archive_for_its_time_once_the_c
         later_ms = today_ms + 31 * day_ms
         outbox.redate_archive(RELEASED_REAL_MS, at_real_ms=later_ms)
         assert outbox.prune_archive(acked_before_real_ms=later_ms - 30 * day_ms) == 2
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 28_671), st.integers(0, 255)), min_size=1, max_size=20))
+def test_whatever_bytes_a_bad_card_gives_it_opens_or_says_that_it_cannot(
+    tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "outbox.db"
+    with Outbox(path) as outbox:
+        fill(outbox, 40)
+    content = bytearray(path.read_bytes())
+    for at, byte in damage:
+        content[at % len(content)] = byte
+    path.write_bytes(content)
+    with suppress(CannotRecord):
+        glimpse(path)
+    with suppress(CannotRecord), Outbox(path) as outbox:
+        outbox.waiting(0, 100)
+        fill(outbox, 1)

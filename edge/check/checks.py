@@ -97,10 +97,10 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
         ok("configuration", f"{device.id} at site {device.site}, direction {device.direction} ({path})"),
         _daemon(running),
         *_recognition(config),
-        _device_key(device),
+        guarded("device key", lambda: _device_key(device)),
         *_certificate(config.broker, device.id, now.real_ms / 1000),
-        _outbox(device, now.real_ms),
-        _disk(device),
+        guarded("outbox", lambda: _outbox(device, now.real_ms)),
+        guarded("disk", lambda: _disk(device)),
         *machine,
     ]
     return in_order([*found, *(one.finding() for one in beside)])
@@ -109,6 +109,22 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
 def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
     """As they are reported."""
     return tuple(sorted(findings, key=lambda finding: CHECKS.index(finding.check)))
+
+
+def guarded(check: str, body: Callable[[], Finding]) -> Finding:
+    """A finding, whatever happens: what surprises a check must not hide what the others found."""
+    try:
+        return body()
+    except PermissionError as error:
+        return failure(
+            check,
+            f"{error.filename}: may not be looked at by this user",
+            "run it as root: sudo hadir-edge check",
+        )
+    except Exception as error:  # noqa: BLE001 - reported as a line, with its name
+        return failure(
+            check, f"{type(error).__name__}: {error}", "this is a bug in the check: please report it"
+        )
 
 
 class Beside:
@@ -132,7 +148,7 @@ class Beside:
         )
 
     def _run(self) -> None:
-        self._finding = self._body()
+        self._finding = guarded(self._check, self._body)
 
 
 def _daemon(running: int | None) -> Finding:

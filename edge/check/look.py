@@ -153,7 +153,7 @@ def main() -> None:
     """The process that `look` starts."""
     try:
         answer = asdict(view(load_config(Path(sys.argv[1]))))
-    except HadirError as error:
+    except (HadirError, OSError) as error:
         answer = {"error": str(error)}
     print(json.dumps(answer), flush=True)
     # Libraries of cameras have threads that need not end; there is nothing left to put in order.

@@ -259,7 +259,7 @@ class Outbox:
     def _durably(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last for a schema that is damaged
             raise CannotRecord(
                 f"{self._path}: the outbox cannot be {doing}: {error}; check the disk (df, dmesg) and that the "
                 "file belongs to the daemon's user. Nothing that was committed is lost"
@@ -298,7 +298,7 @@ def glimpse(path: Path, timeout_s: float = 3.0) -> Glimpse:
             damage = _damage(database, time.monotonic() + timeout_s)
         finally:
             database.close()
-    except (sqlite3.Error, OSError, TypeError) as error:
+    except (sqlite3.Error, OSError, TypeError, UnicodeDecodeError) as error:
         raise CannotRecord(
             f"{path}: the outbox cannot be read: {error}; if it is damaged, stop the daemon and move the file aside "
             "(keep it: unsent events are in it), and a new chain begins"
