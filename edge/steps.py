@@ -76,7 +76,7 @@ class Step(StrEnum):
 
 
 watcher: Callable[[Step], object] | None = None
-"""Called at each point. None on every board."""
+"""Called at each point. None on every board; torture sets it, in a process of its own."""
 
 
 def reached(step: Step) -> None:
