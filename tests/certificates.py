@@ -1,7 +1,10 @@
-"""A certificate authority for tests, in a folder: as many certificates as a test wants, good and bad."""
+"""A certificate authority for tests, good and bad certificates, and a broker that wants them."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -10,6 +13,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge.config import BrokerConfig
+from tests.brokers import mosquitto
 
 DAY = timedelta(days=1)
 
@@ -85,3 +91,45 @@ class Authority:
             .not_valid_before(now - DAY)
             .not_valid_after(now + 365 * DAY)
         )
+
+
+class TlsDoor:
+    """A real Mosquitto that wants client certificates, and takes the client id from them."""
+
+    def __init__(self, url: str, authority: Authority, board: Pair) -> None:
+        self.url = url
+        self.authority = authority
+        self.board = board
+
+    @property
+    def section(self) -> str:
+        """The board's [broker] section."""
+        return (
+            f'[broker]\nurl = "{self.url}"\nca_file = "{self.authority.certificate}"\n'
+            f'cert_file = "{self.board.certificate}"\nprivate_key_file = "{self.board.key}"\n'
+        )
+
+    def config(self, **changes: object) -> BrokerConfig:
+        files = {
+            "url": self.url,
+            "ca_file": self.authority.certificate,
+            "cert_file": self.board.certificate,
+            "private_key_file": self.board.key,
+        }
+        return BrokerConfig(**(files | changes))  # type: ignore[arg-type]
+
+
+@contextmanager
+def tls_door(*, host: str = "127.0.0.1", server_now: datetime | None = None) -> Iterator[TlsDoor]:
+    with tempfile.TemporaryDirectory(prefix="hadir-tls-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        authority = Authority(folder)
+        server = authority.issue("server", host=host, now=server_now)
+        server.key.chmod(0o644)  # the broker's user is another where root runs the tests
+        settings = (
+            f"cafile {authority.certificate}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
+            "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
+        )
+        with mosquitto(settings) as url:
+            yield TlsDoor(url.replace("mqtt://", "mqtts://"), authority, authority.issue("door-01"))

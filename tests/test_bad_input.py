@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +43,7 @@ from edge.uplink.connection import (
 from edge.uplink.outbox import Outbox
 from provisioning.keys import Fleet
 from tests.brokers import mosquitto
-from tests.certificates import DAY, Authority, Pair
+from tests.certificates import DAY, Authority, tls_door
 from tests.conftest import People
 from tests.doors import Daemon, daemon, nobody, save_clip, set_up_board, templates, walk
 from tests.peers import ScriptedBroker
@@ -464,40 +463,6 @@ def test_a_broker_that_never_answers_the_tls_handshake_is_given_up_in_time(tmp_p
             login(url, timeout_s=0.5, ca_file=ca_file)
         with pytest.raises(BrokerUnavailable, match="does not answer"):
             try_handshake(BrokerConfig(url=url, ca_file=ca_file), timeout_s=0.5)
-
-
-class TlsDoor:
-    """A real Mosquitto that wants client certificates, and takes the client id from them."""
-
-    def __init__(self, url: str, authority: Authority, board: Pair) -> None:
-        self.url = url
-        self.authority = authority
-        self.board = board
-
-    def config(self, **changes: object) -> BrokerConfig:
-        files = {
-            "url": self.url,
-            "ca_file": self.authority.certificate,
-            "cert_file": self.board.certificate,
-            "private_key_file": self.board.key,
-        }
-        return BrokerConfig(**(files | changes))  # type: ignore[arg-type]
-
-
-@contextmanager
-def tls_door(*, host: str = "127.0.0.1", server_now: datetime | None = None) -> Iterator[TlsDoor]:
-    with tempfile.TemporaryDirectory(prefix="hadir-tls-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        authority = Authority(folder)
-        server = authority.issue("server", host=host, now=server_now)
-        server.key.chmod(0o644)  # the broker's user is another where root runs the tests
-        settings = (
-            f"cafile {authority.certificate}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
-            "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
-        )
-        with mosquitto(settings) as url:
-            yield TlsDoor(url.replace("mqtt://", "mqtts://"), authority, authority.issue("door-01"))
 
 
 def test_with_its_certificate_a_board_is_let_in() -> None:

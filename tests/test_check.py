@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from edge.errors import GalleryError, HadirError
 from edge.records import ClockState, NoAttendance, TimeReading, Vector
 from edge.uplink.outbox import Glimpse, Outbox
 from provisioning.keys import Fleet
+from tests.certificates import Authority, Pair, tls_door
 from tests.conftest import People
 from tests.doors import daemon, save_clip, set_up_board, templates, walk
 from tests.peers import ScriptedBroker
@@ -297,6 +298,50 @@ def test_a_broker_that_cannot_acknowledge_is_a_failure() -> None:
     assert judge_broker("mqtt://b", "x", {"MaximumQoS": 0}).verdict is FAILURE
     assert judge_broker("mqtt://b", "x", {"RetainAvailable": 0}).verdict is WARNING
     assert judge_broker("mqtt://b", "x", {}).verdict is OK
+
+
+def test_a_board_with_a_certificate_is_checked_beside_its_daemon_without_throwing_it_out(
+    config: Path, broker: ScriptedBroker
+) -> None:
+    """Mosquitto gives whoever shows this certificate this board's session, whatever client id they ask for."""
+    edit(config, 'pace = "fast"', 'pace = "real"\nat_end = "repeat"')
+    with tls_door() as door:
+        edit(config, f'[broker]\nurl = "{broker.url}"\n', door.section)
+        with daemon(config) as board:
+            assert board.said("broker: connected")
+            found = by_name(check(config, good_clock()))
+            board.process.send_signal(signal.SIGTERM)
+            assert board.ended() == 0
+        assert "connection ended" not in board.log()
+        assert (found["broker"].verdict, "no login" in found["broker"].found) == (OK, True)
+        assert found["certificate"].verdict is OK
+        found = by_name(check(config, good_clock()))
+        assert found["broker"] == ok("broker", f"{door.url}: accepts MQTT 5 as door-01")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda pair: pair.key.chmod(0o640), "0640 is readable by others"),
+        (lambda pair: pair.certificate.write_text("none"), "not a certificate"),
+        (lambda pair: pair.certificate.unlink(), "cannot be read"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_named(
+    config: Path, broker: ScriptedBroker, tmp_path: Path, spoil: Callable[[Pair], object], words: str
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("door-01")
+    edit(
+        config,
+        f'url = "{broker.url}"\n',
+        f'url = "mqtts://127.0.0.1:1"\nca_file = "{authority.certificate}"\n'
+        f'cert_file = "{pair.certificate}"\nprivate_key_file = "{pair.key}"\n',
+    )
+    spoil(pair)
+    found = by_name(check(config, good_clock()))
+    assert found["certificate"].verdict is FAILURE
+    assert words in found["certificate"].found
 
 
 # --- judgement
