@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from demo.people import sample_people
 from edge.errors import BadImage, HadirError, InputError
-from edge.evaluate import lfw, openset, thresholds
+from edge.evaluate import conditions, lfw, openset, thresholds
 from edge.evaluate.cli import add_commands
 from edge.evaluate.dataset import (
+    BOX,
+    STAGES_MS,
     Album,
     Embeddings,
     default_cache,
@@ -45,12 +47,14 @@ from edge.evaluate.rates import (
     strongest_impostors,
     threshold_admitting,
 )
+from edge.recognition.align import ARCFACE_POINTS
 from edge.records import Box, Face, Image, Points, Vector
 
 ROOT = Path(__file__).parent.parent
 LFW = Path(os.environ.get("HADIR_DATA", "")) / "lfw"
 
-KEYPOINTS: Points = np.zeros((5, 2), np.float32)
+KEYPOINTS: Points = np.array(ARCFACE_POINTS, np.float32) * np.float32(20 / 112)
+"""A face that fills the fakes' pictures of 20 px."""
 
 
 def similarities(*values: float) -> NDArray[np.float32]:
@@ -230,6 +234,17 @@ def test_a_photograph_without_a_face_is_marked_and_is_like_nobody(tmp_path: Path
     assert list(found.similarities(first, second)) == pytest.approx([-1, np.cos(0.1), -1])
 
 
+def test_beside_each_vector_stand_its_box_its_conditions_and_the_time_it_took(tmp_path: Path) -> None:
+    album = make_album(tmp_path / "people", {"Ann": 2})
+    found = embed_album(album, FakeDetector(blind_level=10), FakeEmbedder(), tmp_path / "cache")
+    assert set(found.measures) == {*BOX, *conditions.NAMES, *STAGES_MS}
+    assert [found.measures[name][0] for name in BOX] == [6, 6, 14, 14]
+    assert found.measures["face_px"][0] == 8
+    assert found.measures["brightness"][0] == pytest.approx(5, abs=0.3), "its crop reaches a little outside"
+    assert all(found.measures[name][0] >= 0 for name in STAGES_MS)
+    assert all(np.isnan(values[1]) for values in found.measures.values()), "no face was found there"
+
+
 def test_photographs_are_embedded_once(tmp_path: Path) -> None:
     album = make_album(tmp_path / "people", {"Ann": 2, "Bob": 1})
     detector = FakeDetector(blind_level=10)
@@ -245,15 +260,20 @@ def test_whatever_shapes_a_vector_makes_the_cache_miss(tmp_path: Path) -> None:
     album = make_album(people, {"Ann": 1})
     detector = FakeDetector()
 
-    def runs_the_models(seen: FakeDetector = detector, embedder: FakeEmbedder | None = None) -> bool:
+    def runs_the_models(
+        seen: FakeDetector = detector, embedder: FakeEmbedder | None = None, degradation: str = ""
+    ) -> bool:
         before = len(seen.seen)
-        embed_album(open_album(people), seen, embedder or FakeEmbedder(), tmp_path / "cache")
+        embed_album(open_album(people), seen, embedder or FakeEmbedder(), tmp_path / "cache", degradation)
         return len(seen.seen) > before
 
     assert runs_the_models()
     assert not runs_the_models()
     assert runs_the_models(embedder=FakeEmbedder(id="two"))
     assert runs_the_models(replace(detector, min_confidence=0.7))
+    assert runs_the_models(degradation="door")
+    assert runs_the_models(degradation="scarf")
+    assert not runs_the_models(degradation="door")
     picture = people / album.files[0]
     os.utime(picture, ns=(0, 12345))
     assert runs_the_models()
@@ -271,7 +291,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     for damage in (b"", content[: len(content) // 2], b"no archive"):
         file.write_bytes(damage)
         assert np.array_equal(embed_album(album, detector, FakeEmbedder(), cache).vectors, whole.vectors)
-    np.savez(file, vectors=whole.vectors[:, :1], found=whole.found)
+    np.savez(file, vectors=whole.vectors[:, :1], found=whole.found, measures=np.zeros((1, 14), np.float32))
     assert embed_album(album, detector, FakeEmbedder(), cache).vectors.shape == (1, 2)
     assert len(detector.seen) == 5
 
@@ -281,7 +301,8 @@ def test_a_cache_that_could_run_code_is_not_unpickled(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     whole = embed_album(album, FakeDetector(), FakeEmbedder(), cache)
     (file,) = (cache / "embeddings").iterdir()
-    np.savez(file, vectors=np.array([{"an": "object"}], dtype=object), found=whole.found)
+    measures = np.array([list(whole.measures.values())], np.float32)
+    np.savez(file, vectors=np.array([{"an": "object"}], dtype=object), found=whole.found, measures=measures)
     assert np.array_equal(embed_album(album, FakeDetector(), FakeEmbedder(), cache).vectors, whole.vectors)
 
 

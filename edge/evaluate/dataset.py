@@ -20,9 +20,10 @@ import math
 import os
 import re
 import tempfile
+import time
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -33,8 +34,9 @@ from numpy.typing import NDArray
 
 from edge.camera.pictures import PICTURE_FORMATS, PICTURE_SUFFIXES, read_named_file, read_picture
 from edge.errors import BadImage, InputError
+from edge.evaluate import conditions, coverings, degrade
 from edge.evaluate.progress import Progress
-from edge.recognition import align, detect, embed, tflite
+from edge.recognition import align, detect, embed, quality, tflite
 from edge.records import Face, Image, Vector
 
 NO_SIMILARITY = -1.0
@@ -46,6 +48,11 @@ MAX_PAIRS_BYTES = 16 * 2**20
 MAX_PAIRS = 1_000_000
 
 FACE_CHOICE = "nearest to the centre"
+
+BOX = ("x1", "y1", "x2", "y2")
+STAGES_MS = ("detect_ms", "align_ms", "embed_ms")
+MEASURES = (*BOX, *conditions.NAMES, *STAGES_MS)
+"""What is kept of each photograph beside its vector: the face's box, how it was taken, how long each stage took."""
 
 
 class FindsFaces(Protocol):
@@ -104,6 +111,10 @@ class Embeddings:
     """(photographs, dimensions): unit length, or zeros where no face was found."""
     found: NDArray[np.bool_]
     """(photographs,)"""
+    measures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By the names of MEASURES, (photographs,): of the picture as it was embedded; NaN without a face."""
+    degradation: str = ""
+    """Of `edge.evaluate.degrade`; empty where the photographs are as they were found."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -150,24 +161,45 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def embed_album(album: Album, detector: FindsFaces, embedder: EmbedsFaces, cache: Path) -> Embeddings:
+def embed_album(
+    album: Album, detector: FindsFaces, embedder: EmbedsFaces, cache: Path, degradation: str = ""
+) -> Embeddings:
     """Embed every photograph, or take the vectors of an earlier run from the cache folder.
 
-    The cache is keyed by the embedder's id, the detector's least confidence, the code of
-    the stages, and name, size and modification time of every file. It holds biometric
-    data, so only its owner may read it.
+    The cache is keyed by the embedder's id, the detector's least confidence, the degradation,
+    the code of the stages, and name, size and modification time of every file. It holds
+    biometric data, so only its owner may read it.
 
     Raises:
         InputError: a photograph cannot be read, or the cache cannot be written.
         ModelError: a model gives no vector.
     """
-    file = cache / "embeddings" / f"{_key(album, detector, embedder)}.npz"
+    file = cache / "embeddings" / f"{_key(album, detector, embedder, degradation)}.npz"
     shape = (len(album.files), embedder.dimensions)
     stored = _load(file, shape)
     if stored is None:
-        stored = _embed_all(album, detector, embedder, shape)
+        stored = _embed_all(album, detector, embedder, degradation, shape)
         _store(file, *stored)
-    return Embeddings(album, *stored)
+    vectors, found, measures = stored
+    named = dict(zip(MEASURES, measures.T, strict=True))
+    return Embeddings(album, vectors, found, named, degradation)
+
+
+def open_photograph(album: Album, row: int, detector: FindsFaces, degradation: str = "") -> Image:
+    """One photograph as it is embedded: read, and degraded where that is asked for.
+
+    Raises:
+        InputError: it cannot be read.
+        BadImage: it is to be degraded, and shows no face to do that to.
+    """
+    file = album.files[row]
+    image = read_picture(album.folder / file)
+    if not degradation:
+        return image
+    face = nearest_to_centre(detector.detect(image), image)
+    if face is None:
+        raise BadImage("no face to degrade")
+    return degrade.degrade(image, face, file, degradation)
 
 
 def nearest_to_centre(faces: Iterable[Face], image: Image) -> Face | None:
@@ -183,38 +215,61 @@ def default_cache() -> Path:
     return (Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache") / "hadir"
 
 
-_Stored = tuple[NDArray[np.float32], NDArray[np.bool_]]
+_Stored = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
+"""Vectors, found, and (photographs, measures)."""
 
 
-def _embed_all(album: Album, detector: FindsFaces, embedder: EmbedsFaces, shape: tuple[int, int]) -> _Stored:
+def _embed_all(
+    album: Album, detector: FindsFaces, embedder: EmbedsFaces, degradation: str, shape: tuple[int, int]
+) -> _Stored:
     vectors, found = np.zeros(shape, np.float32), np.zeros(shape[0], np.bool_)
-    with Progress("embedding", shape[0]) as progress:
-        for row, name in enumerate(album.files):
-            vector = _embed_one(read_picture(album.folder / name), detector, embedder)
-            if vector is not None:
-                vectors[row], found[row] = vector, True
+    measures = np.full((shape[0], len(MEASURES)), np.nan, np.float32)
+    with Progress(f"embedding {degradation}".rstrip(), shape[0]) as progress:
+        for row in range(shape[0]):
+            # Too small, or keypoints that show no face: the daemon skips such a frame.
+            with contextlib.suppress(BadImage):
+                image = open_photograph(album, row, detector, degradation)
+                seen = _embed_one(image, detector, embedder)
+                if seen is not None:
+                    vectors[row], measures[row] = seen
+                    found[row] = True
             progress.step()
-    return vectors, found
+    return vectors, found, measures
 
 
-def _embed_one(image: Image, detector: FindsFaces, embedder: EmbedsFaces) -> Vector | None:
-    try:
-        face = nearest_to_centre(detector.detect(image), image)
-        return None if face is None else embedder.embed(embedder.crops(image, face))
-    except BadImage:  # too small, or keypoints that show no face: the daemon skips such a frame
+def _embed_one(
+    image: Image,
+    detector: FindsFaces,
+    embedder: EmbedsFaces,
+    clock_s: Callable[[], float] = time.perf_counter,
+) -> tuple[Vector, NDArray[np.float32]] | None:
+    began_s = clock_s()
+    face = nearest_to_centre(detector.detect(image), image)
+    detected_s = clock_s()
+    if face is None:
         return None
+    crops = embedder.crops(image, face)
+    aligned_s = clock_s()
+    vector = embedder.embed(crops)
+    times_ms = 1000 * np.diff([began_s, detected_s, aligned_s, clock_s()])
+    box = face.box.x1, face.box.y1, face.box.x2, face.box.y2
+    return vector, np.array([*box, *conditions.measure(image, face), *times_ms], np.float32)
 
 
-def _key(album: Album, detector: FindsFaces, embedder: EmbedsFaces) -> str:
-    """SHA-256 in hex over everything that shapes the vectors."""
+def _key(album: Album, detector: FindsFaces, embedder: EmbedsFaces, degradation: str) -> str:
+    """SHA-256 in hex over everything that shapes the vectors and the measures."""
     stats = [(album.folder / name).stat() for name in album.files]
+    stages = (detect, align, embed, tflite, quality, conditions)
+    # While the code is being worked on, an embedder id or a name alone would serve stale vectors.
+    code = [inspect.getsource(module) for module in (*stages, *((degrade, coverings) if degradation else ()))]
     shaping = {
         "embedder": embedder.id,
         "min_confidence": detector.min_confidence,
         "face": FACE_CHOICE,
+        "degradation": degradation,
         "opencv": cv2.__version__,
-        # While the stages are being worked on, an embedder id alone would serve stale vectors.
-        "code": [inspect.getsource(module) for module in (detect, align, embed, tflite)],
+        "code": code,
+        "measures": MEASURES,
         "files": [
             (name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(album.files, stats, strict=True)
         ],
@@ -227,26 +282,27 @@ def _load(file: Path, shape: tuple[int, int]) -> _Stored | None:
     try:
         # Opened here: of a damaged archive that it opened itself, numpy leaves the file open.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            vectors, found = stored["vectors"], stored["found"]
+            vectors, found, measures = stored["vectors"], stored["found"], stored["measures"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    whole = (vectors.shape, vectors.dtype, found.shape, found.dtype) == (
-        shape,
-        np.float32,
-        shape[:1],
-        np.bool_,
+    expected = ((shape, np.float32), (shape[:1], np.bool_), ((shape[0], len(MEASURES)), np.float32))
+    whole = all(
+        (array.shape, array.dtype) == form
+        for array, form in zip((vectors, found, measures), expected, strict=True)
     )
-    return (vectors, found) if whole and np.isfinite(vectors).all() else None
+    return (vectors, found, measures) if whole and np.isfinite(vectors).all() else None
 
 
-def _store(file: Path, vectors: NDArray[np.float32], found: NDArray[np.bool_]) -> None:
+def _store(
+    file: Path, vectors: NDArray[np.float32], found: NDArray[np.bool_], measures: NDArray[np.float32]
+) -> None:
     """Write under another name, then rename: an interrupted run leaves nothing that looks whole."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")  # readable by its owner only
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                np.savez(stream, vectors=vectors, found=found)
+                np.savez(stream, vectors=vectors, found=found, measures=measures)
             Path(name).replace(file)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -1,0 +1,107 @@
+"""Makes of a good photograph what a door camera or a covered face would have given.
+
+A degradation changes probes, and templates only where that is asked for. It is drawn by
+chance from the photograph's name below the album, so that a run can be repeated, a
+photograph is degraded alike whatever else is in the folder, and two photographs of one
+person differ, as two days do.
+
+Rendered degradations rank embedders and show where they break. They do not replace
+photographs from the door itself (docs/on-site.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BadImage
+from edge.evaluate.coverings import put_on_glasses, put_on_mask, put_on_scarf
+from edge.records import Face, Image
+
+Floats = NDArray[np.float32]
+
+Change = Callable[[Image, Face, np.random.Generator], Image]
+"""Gives a changed copy of a picture that shows this face."""
+
+DOOR_FACE_PX = (48.0, 96.0)
+"""Width of the face's box: what the daemon embeds begins at 48, and at 1 m a door camera sees about 96."""
+
+LEAST_SIDE_PX = 32
+"""A picture is not made smaller than this; the detector needs 16."""
+
+
+def degrade(image: Image, face: Face, file: str, name: str) -> Image:
+    """The picture of this file as the degradation of this name changes it; the file's name is the seed."""
+    digest = hashlib.sha256(f"{name}\0{file}".encode()).digest()
+    return CHANGES[name](image, face, np.random.default_rng(int.from_bytes(digest[:8], "big")))
+
+
+def see_through_door_camera(image: Image, face: Face, rng: np.random.Generator) -> Image:
+    """Smaller, moved, dim or bright, noisy and compressed.
+
+    - The face becomes DOOR_FACE_PX wide, evenly drawn; a smaller one is not enlarged.
+    - Motion: up to 8 % of the face's width in any direction, which is 12 mm: 0.36 m/s across the
+      view in an exposure of 1/30 s.
+    - Lens: Gaussian of 0.4 to 0.8 px. White balance: up to 6 % off in each channel.
+    - Exposure: 0.55 to 1.25 times the grey levels; what would be above 255 is lost.
+    - Noise: standard deviation of 1 to 3 grey levels at black and 0.02 to 0.12 grey levels of variance
+      for each grey level more (a 1/3" sensor indoors; `demo.walkpast` draws from about the same).
+      Grey in every pixel, colour in every fourth, as demosaicing leaves it.
+    - JPEG of quality 50 to 85, as cameras over USB and RTSP give.
+
+    Raises BadImage where the face has no width.
+    """
+    if not face.box.width_px > 0:
+        raise BadImage("a face without width")
+    target_px = rng.uniform(*DOOR_FACE_PX)
+    scale = min(1.0, target_px / face.box.width_px)
+    scale = min(1.0, max(scale, LEAST_SIDE_PX / min(image.shape[:2])))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+    moved = _moved(small, face.box.width_px * scale * rng.uniform(0, 0.08), rng.uniform(0, np.pi))
+    light = np.asarray(cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.4, 0.8)), np.float32)
+    light *= (rng.uniform(0.55, 1.25) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
+    noise = _noise(light, read=rng.uniform(1, 3), shot=rng.uniform(0.02, 0.12), rng=rng)
+    return _compressed(np.clip(light + noise + 0.5, 0, 255).astype(np.uint8), int(rng.integers(50, 86)))
+
+
+def _moved(picture: Floats, length_px: float, angle: float) -> Floats:
+    """Averaged along a straight way of so many pixels."""
+    side = 2 * int(np.ceil(length_px / 2)) + 3
+    kernel = np.zeros((side, side), np.float32)
+    steps = np.linspace(-length_px / 2, length_px / 2, 8 * side)
+    for x, y in zip(steps * np.cos(angle) + side // 2, steps * np.sin(angle) + side // 2, strict=True):
+        left, top = int(x), int(y)
+        across, down = x - left, y - top
+        kernel[top : top + 2, left : left + 2] += np.outer((1 - down, down), (1 - across, across))
+    kernel /= kernel.sum()
+    return np.asarray(cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _noise(light: Floats, read: float, shot: float, rng: np.random.Generator) -> Floats:
+    height, width = light.shape[:2]
+    grey = rng.standard_normal((height, width, 1), np.float32)
+    colour = rng.standard_normal(((height + 1) // 2, (width + 1) // 2, 3), np.float32)
+    mixed = grey + 0.6 * np.asarray(cv2.resize(colour, (width, height)), np.float32)
+    return np.asarray(mixed * np.sqrt(read**2 + shot * np.maximum(light, 0)), np.float32)
+
+
+def _compressed(image: Image, quality: int) -> Image:
+    _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+CHANGES: Mapping[str, Change] = MappingProxyType(
+    {
+        "door": see_through_door_camera,
+        "scarf": put_on_scarf,
+        "mask": put_on_mask,
+        "glasses": put_on_glasses,
+    }
+)
+"""By the name that `--degrade` takes."""
