@@ -29,12 +29,12 @@ from edge.__main__ import main
 from edge.assembly import Eyes
 from edge.board.clock import RELEASED_REAL_MS, Clock, KernelClock
 from edge.board.health import Memory, Space, Temperature, Throttling
-from edge.check import judge, look
+from edge.check import checks, judge, look
 from edge.check.checks import CHECKS, Beside, check, exit_code, guarded, is_recording, judge_broker, login_for
 from edge.check.findings import Finding, Verdict, failed, ok, warning, worst
 from edge.check.show import as_json, as_text, wants_colour
-from edge.config import BrokerConfig, CameraConfig, QualityConfig
-from edge.errors import GalleryError, HadirError
+from edge.config import BrokerConfig, CameraConfig, Config, QualityConfig
+from edge.errors import ConfigError, GalleryError, HadirError
 from edge.records import ClockState, NoAttendance, TimeReading, Vector
 from edge.uplink.outbox import Glimpse, Outbox
 from provisioning.keys import Fleet
@@ -169,6 +169,19 @@ def test_without_a_configuration_the_machine_is_still_looked_at(tmp_path: Path) 
     assert found["clock"].verdict is OK
     assert found["broker"] == warning("broker", "not looked at", "mend the configuration first")
     assert exit_code(findings) == 1
+
+
+def test_who_may_not_read_the_configuration_is_told_to_ask_as_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shut(path: Path) -> Config:
+        raise ConfigError(
+            f"{path}: cannot be read (Permission denied); name it with --config"
+        ) from PermissionError()
+
+    monkeypatch.setattr(checks, "load_config", shut)
+    found = by_name(check(tmp_path / "edge.toml", good_clock()))
+    assert found["configuration"].remedy == "run it as root: sudo hadir-edge check"
 
 
 @contextmanager

@@ -84,9 +84,11 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
     try:
         config = load_config(path)
     except FixSetup as error:
-        remedy = f"correct {path}; docs/configuration.md lists every key"
+        first = failed("configuration", error, f"correct {path}; docs/configuration.md lists every key")
+        if isinstance(error.__cause__, PermissionError):
+            first = _shut_out("configuration", path)
         needy = [not_looked_at(name, "configuration") for name in CHECKS[1:11] if name != "certificate"]
-        return in_order([failed("configuration", error, remedy), *needy, *machine])
+        return in_order([first, *needy, *machine])
     device = config.device
     running = holder(device.state_dir / "outbox.db")
     beside = [
@@ -125,6 +127,12 @@ def guarded(check: str, body: Callable[[], Finding]) -> Finding:
         return failure(
             check, f"{type(error).__name__}: {error}", "this is a bug in the check: please report it"
         )
+
+
+def _shut_out(check: str, what: object) -> Finding:
+    return failure(
+        check, f"{what}: may not be looked at by this user", "run it as root: sudo hadir-edge check"
+    )
 
 
 class Beside:
