@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from iotcore import Broker
+
+from demo.mosquitto import free_port
 
 CONFIGURATION = """\
 id = 0
@@ -37,15 +38,9 @@ dynamic_filters = true
 @contextmanager
 def embedded_broker(port: int = 0) -> Iterator[str]:
     """A running broker; yields its URL. Port 0 takes one that is free."""
-    port = port or _free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="hadir-broker-") as folder:
         path = Path(folder) / "rumqttd.toml"
         path.write_text(CONFIGURATION.format(port=port), encoding="utf-8")
         with Broker(config_path=str(path)):
             yield f"mqtt://127.0.0.1:{port}"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from queue import Empty, SimpleQueue
@@ -225,6 +226,7 @@ class Publisher:
     def _settle(self, session: _Session, first: Published, now_s: float) -> None:
         """Take every PUBACK that is there, and commit their events as delivered at once."""
         delivered: list[int] = []
+        refused: Counter[int] = Counter()
         published: Message | None = first
         while isinstance(published, Published):
             seq = session.answered(published.mid)
@@ -232,7 +234,9 @@ class Publisher:
                 delivered.append(seq)
             elif seq is not None:
                 session.refused(seq, published.reason, now_s + self._refusal_pause_s(published.reason))
+                refused[published.reason] += 1
             published = self._take_published()
+        self._tell_refused(refused)
         if delivered:
             reached(Step.PUBACK_RECEIVED)
             self._outbox.acknowledge(delivered, self._real_ms())
@@ -251,16 +255,22 @@ class Publisher:
 
     def _refusal_pause_s(self, reason: int) -> float:
         if reason == NOT_AUTHORIZED:
-            log.error(
-                "broker: %s may not publish under %s (0x87); events are kept. Check the broker's access "
-                "list for this device; next try in %.0f s or on reconnect",
-                self._device,
-                self._topic,
-                REFUSED_PAUSE_S,
-            )
             return REFUSED_PAUSE_S
-        log.warning("broker: event kept, PUBACK reason 0x%02x; sending again", reason)
         return self._broker.retry_max_s if reason == NO_MATCHING_SUBSCRIBERS else self._broker.retry_min_s
+
+    def _tell_refused(self, refused: Mapping[int, int]) -> None:
+        """A line a reason, not one an event: a backlog that nobody wants must not fill the journal."""
+        for reason, count in refused.items():
+            if reason == NOT_AUTHORIZED:
+                log.error(
+                    "broker: %s may not publish under %s (0x87); events are kept. Check the broker's access "
+                    "list for this device; next try in %.0f s or on reconnect",
+                    self._device,
+                    self._topic,
+                    REFUSED_PAUSE_S,
+                )
+            else:
+                log.warning("broker: %d event(s) kept, PUBACK reason 0x%02x; sending again", count, reason)
 
     def _say_goodbye(self, connection: Connection) -> Closed:
         """Leave `offline` as the retained status, and wait briefly until it has arrived."""
