@@ -37,10 +37,10 @@ from edge.uplink.connection import (
     Connection,
     Message,
     Will,
-    try_handshake,
     try_login,
 )
 from edge.uplink.outbox import Outbox
+from edge.uplink.reach import try_handshake
 from provisioning.keys import Fleet
 from tests.brokers import mosquitto
 from tests.certificates import DAY, Authority, tls_door

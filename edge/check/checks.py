@@ -43,8 +43,9 @@ from edge.errors import BrokerUnavailable, CannotRecord, FixSetup, HadirError
 from edge.recognition.manifest import EmbedderSpec
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import load_signing_key
-from edge.uplink.connection import try_handshake, try_login
+from edge.uplink.connection import try_login
 from edge.uplink.outbox import glimpse, holder
+from edge.uplink.reach import try_handshake
 
 PATIENCE_S = 7.0
 """For the camera and for the broker, side by side, so that the whole stays below ten seconds on a slow board."""

@@ -23,7 +23,6 @@ from edge.errors import BrokerUnavailable
 from edge.steps import Step, reached
 from edge.uplink.connection import (
     CONNECT_TIMEOUT_S,
-    SESSION_TAKEN_OVER,
     Closed,
     Connected,
     Connection,
@@ -31,9 +30,9 @@ from edge.uplink.connection import (
     Published,
     Wake,
     Will,
-    silence,
 )
 from edge.uplink.outbox import Outbox
+from edge.uplink.reach import SESSION_TAKEN_OVER, silence
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,163 @@
+"""The way to the broker: its address, TLS, and what it means when one of them fails.
+
+Every failure is told with the broker's name, the reason (its own, where it gave one) and
+what helps, since whoever reads it stands at a door.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from edge.config import BrokerConfig
+from edge.errors import BrokerUnavailable, ConfigError
+
+REFUSED_CERTIFICATE_S = 0.5
+"""How long a refusal may take to arrive after the handshake; on a local network a few milliseconds."""
+
+SESSION_TAKEN_OVER = 0x8E
+"""DISCONNECT's reason when another client uses the same id (MQTT 5, section 3.14.2.1)."""
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+def try_handshake(broker: BrokerConfig, *, timeout_s: float) -> None:
+    """Go as far as TLS and hang up before a word of MQTT, so that no session of anybody is touched.
+
+    With TLS 1.3 a refused client certificate shows only after the handshake, in the first
+    read (RFC 8446, section 4.4.2.4 and appendix D), so a moment is waited for that.
+
+    Raises:
+        ConfigError: the files for TLS cannot be used.
+        BrokerUnavailable: unreachable, or TLS failed.
+    """
+    host, port = address_of(broker)
+    context = tls_context(broker)
+    try:
+        with (
+            socket.create_connection((host, port), timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=host) as channel,
+        ):
+            channel.settimeout(REFUSED_CERTIFICATE_S)
+            try:
+                hung_up = channel.recv(1) == b""
+            except TimeoutError:  # the broker waits for our first word, as it should
+                return
+    except (OSError, ValueError) as error:
+        raise unavailable(broker, error) from error
+    if hung_up:
+        raise BrokerUnavailable(f"broker {broker.url}: hung up right after TLS; the broker's log tells why")
+
+
+def address_of(broker: BrokerConfig) -> tuple[str, int]:
+    """Host and port of its URL."""
+    address = urlsplit(broker.url)
+    return address.hostname or "", address.port or _PORTS[address.scheme]
+
+
+def unavailable(broker: BrokerConfig, error: Exception) -> BrokerUnavailable:
+    """What kept us from reaching the broker, and what helps."""
+    host, port = address_of(broker)
+    match error:
+        case ssl.SSLCertVerificationError():
+            why = f"its certificate is not accepted ({error.verify_message})"
+            remedy = (
+                f"it must be valid today by this board's clock, for the name {host}, and signed under "
+                "broker.ca_file; somebody else may be answering in the broker's place"
+            )
+        case ssl.SSLError():
+            why = f"TLS failed ({error.reason or error})"
+            remedy = (
+                "check that this port speaks TLS, and that broker.cert_file is signed by the broker's CA "
+                "and neither expired nor revoked"
+            )
+        case socket.gaierror():
+            why = f"the name {host} cannot be resolved ({error.strerror})"
+            remedy = "check broker.url and the network's DNS, or write the address"
+        case ConnectionRefusedError():
+            why = f"nobody listens at port {port} of {host}"
+            remedy = "check that the broker runs, its port, and its firewall"
+        case ConnectionResetError() | BrokenPipeError():
+            why = f"port {port} of {host} hung up"
+            remedy = (
+                "check that it is the broker's, and that it speaks TLS just where broker.url says mqtts://"
+            )
+        case TimeoutError():
+            why = f"{host} does not answer at port {port}"
+            remedy = "check the network, the address, and that the broker is not stuck"
+        case _:
+            why = str(error)
+            remedy = "check the network, and that the broker runs"
+    return BrokerUnavailable(f"broker {broker.url}: {why}; {remedy}")
+
+
+def refusal(broker: BrokerConfig, reason: int, words: str) -> str:
+    """The broker's own reason for refusing the connection, and what helps."""
+    remedy = _REMEDIES.get(reason, "the broker's log tells more")
+    return f"broker {broker.url}: refused: {words} (0x{reason:02x}); {remedy}"
+
+
+def hang_up(broker: BrokerConfig, words: str) -> str:
+    """What an end of the connection before any answer means."""
+    return (
+        f"broker {broker.url}: hung up without an answer ({words}); does it speak MQTT 5, and TLS at this "
+        "port only for mqtts://? Its log tells more"
+    )
+
+
+def ended(broker: BrokerConfig, reason: int, words: str) -> str:
+    """Why a connection that had been accepted is over."""
+    said = f"broker {broker.url}: the connection ended ({words})"
+    if reason == SESSION_TAKEN_OVER:
+        said += "; another client logged in as this board: look for a second board with the same key"
+    return said
+
+
+def silence(broker: BrokerConfig, timeout_s: float) -> str:
+    """What a broker means that takes the connection and then says nothing."""
+    return (
+        f"broker {broker.url}: accepted the connection and then said nothing for {timeout_s:.0f} s; check "
+        "that it is an MQTT broker, that it is not stuck, and whether this port wants TLS (mqtts://)"
+    )
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails, because paho then forgets it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+_REMEDIES = {
+    0x84: "it speaks no MQTT 5; Mosquitto does from 1.6 on, and older protocols cannot say that an event was refused",
+    0x85: "it does not take this client id; allow device.id as client id",
+    0x86: "it wants another user name or password; use the client certificate that was made for this board",
+    0x87: "it does not let this board in; check its access list, and whether the board's certificate was revoked",
+    0x88: "it is not ready; try again later",
+    0x89: "it is busy; try again later",
+    0x8A: "it has banned this board; the administrator of the broker knows why",
+    0x97: "a quota of the broker is used up; its log tells which",
+    0x9F: "too many connections come in; try again later",
+}
+"""What helps against CONNACK's reasons (MQTT 5, section 3.2.2.2)."""
+
+
+def tls_context(broker: BrokerConfig) -> ssl.SSLContext:
+    """What TLS needs to know. Raises ConfigError where a file of it cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=broker.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TlsSocket
+        if broker.cert_file is not None and broker.private_key_file is not None:
+            context.load_cert_chain(broker.cert_file, broker.private_key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(
+            f"[broker] ca_file = {broker.ca_file}, cert_file = {broker.cert_file}, private_key_file = "
+            f"{broker.private_key_file}: cannot be used for TLS: {error}"
+        ) from error
+    return context
