@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from demo.people import sample_people
 from edge.errors import BadImage, HadirError, InputError
 from edge.evaluate import conditions, lfw, openset, thresholds
+from edge.evaluate.bootstrap import draw_people, interval, none_among
 from edge.evaluate.cli import add_commands
 from edge.evaluate.dataset import (
     BOX,
@@ -34,10 +35,11 @@ from edge.evaluate.dataset import (
     pair_rows,
     read_pairs,
 )
-from edge.evaluate.figures import Figure, write_json
-from edge.evaluate.openset import Cell, Runs, Trial
+from edge.evaluate.figures import Figure, one, write_json
+from edge.evaluate.openset import Cell, Runs, Trial, run_trial
 from edge.evaluate.progress import Progress
 from edge.evaluate.rates import (
+    Impostors,
     admitted,
     best_threshold,
     count_impostor_pairs,
@@ -129,13 +131,19 @@ def test_impostors_are_all_pairs_of_different_people_and_the_strongest_are_kept(
     )
     assert count_impostor_pairs(labels) == len(expected)
     for keep, chunk in ((25, 7), (1, 64), (10_000, 3)):
-        found = sorted(strongest_impostors(vectors, labels, keep, chunk), reverse=True)
-        assert found == pytest.approx(expected[:keep], abs=1e-6)
+        found = strongest_impostors(vectors, labels, keep, chunk)
+        assert list(found.similarities) == pytest.approx(expected[:keep], abs=1e-6), "the most similar first"
+        again = np.sum(vectors[found.first] * vectors[found.second], axis=1)
+        assert list(again) == pytest.approx(list(found.similarities), abs=1e-6), "and whose they are"
+        assert (labels[found.first] != labels[found.second]).all()
 
 
 def test_true_matches_count_mated_pairs_at_the_impostors_threshold() -> None:
-    impostors = np.linspace(0, 0.5, 11, dtype=np.float32)  # the eleven strongest of a thousand
-    found = lfw.true_matches(similarities(0.04, 0.3, 0.47, 0.8), impostors, 1000)
+    labels = np.repeat(np.arange(2), (20, 50))  # a thousand impostor pairs, of which these are the strongest
+    strongest = np.linspace(0.5, 0, 11, dtype=np.float32)
+    impostors = Impostors(strongest, np.arange(11), np.arange(20, 31))
+    mated, owners = similarities(0.04, 0.3, 0.47, 0.8), np.array([0, 0, 0, 1])
+    found = lfw.true_matches(mated, owners, impostors, labels, draw_people(2))
     hundredth, thousandth = found[1e-2], found[1e-3]
     assert hundredth is not None
     assert thousandth is not None
@@ -425,7 +433,7 @@ def crowd(sizes: list[int], dimensions: int = 16, noise: float = 0.15, seed: int
 
 
 def trial(mated: NDArray[np.float32], rivals: NDArray[np.float32], strangers: NDArray[np.float32]) -> Trial:
-    return Trial(mated, rivals, strangers)
+    return Trial(mated, rivals, strangers, np.arange(len(mated)), np.arange(len(strangers)))
 
 
 def test_a_mated_probe_is_missed_below_the_threshold_or_behind_somebody_else() -> None:
@@ -461,7 +469,7 @@ def test_the_enrolled_are_the_first_of_the_seeds_permutation_and_all_others_are_
     sizes = [1, 5, 3, 8, 4, 2, 6]
     runs = Runs(crowd(sizes))
     for seed in range(3):
-        seen = runs.trial(Cell(enrolled=3, templates=3, frames=1), seed)
+        seen = run_trial(runs, runs, Cell(enrolled=3, templates=3, frames=1), seed)
         eligible = [1, 3, 4, 6]  # at least four photographs
         enrolled = np.random.default_rng(seed).permutation(eligible)[:3]
         assert len(seen.mated) == sum(sizes[person] - 3 for person in enrolled)
@@ -471,7 +479,8 @@ def test_the_enrolled_are_the_first_of_the_seeds_permutation_and_all_others_are_
 def test_every_similarity_is_the_cosine_of_the_right_pair() -> None:
     """Against a loop that is as plain as the protocol's own words."""
     crowded = crowd([4, 2, 5, 3, 6, 1], noise=0.5)
-    seen = Runs(crowded).trial(Cell(enrolled=2, templates=1, frames=2), seed=7)
+    runs = Runs(crowded)
+    seen = run_trial(runs, runs, Cell(enrolled=2, templates=1, frames=2), seed=7)
     people = list(crowded.album.people.values())
     enrolled = np.random.default_rng(7).permutation([p for p in range(6) if len(people[p]) >= 3])[:2]
 
@@ -499,7 +508,8 @@ def test_a_probe_without_a_face_is_a_miss_and_a_stranger_without_one_never_passe
     crowded = crowd([3, 3, 1, 1])
     crowded.found[[2, 6]] = False  # the last photograph of the first person, and a stranger
     crowded.vectors[[2, 6]] = 0
-    seen = Runs(crowded).trial(Cell(enrolled=2, templates=1, frames=1), seed=0)
+    runs = Runs(crowded)
+    seen = run_trial(runs, runs, Cell(enrolled=2, templates=1, frames=1), seed=0)
     assert sorted(seen.mated)[0] == -1
     assert sorted(seen.strangers)[0] == -1
     assert seen.fnir_at(-0.99) >= 25
@@ -532,7 +542,7 @@ def test_cells_that_the_data_cannot_fill_are_printed_as_such() -> None:
     assert "cannot be filled: nobody with 3 photographs would be left" in openset.line(nobody_left)
     assert "cannot" not in openset.line(filled)
     assert openset.line(filled).split()[-2:] == ["10", "240"], "counts of probes and of strangers"
-    assert openset.line(filled).split()[5] == "-", "0.3 % of 240 is less than one"
+    assert " - " in openset.line(filled), "0.3 % of 240 is less than one"
     assert set(openset.figures([few, filled])) == {
         "fnir_at_fpir_5_n10_t3_f1",
         "fnir_at_fpir_1_n10_t3_f1",
@@ -554,6 +564,123 @@ def test_the_value_of_repetitions_with_other_data_is_their_mean(tmp_path: Path) 
     write_json(file, "openset", {"fnir": Figure("%", (0.0, 0.0, 3.0), average="mean")})
     written = json.loads(file.read_text())["figures"]["fnir"]
     assert (written["value"], written["median"], written["max"], written["n"]) == (1.0, 0.0, 3.0, 3)
+
+
+# Intervals
+
+
+def test_people_are_drawn_alike_at_every_call_and_each_draw_has_as_many() -> None:
+    draws = draw_people(7, replicates=50)
+    assert np.array_equal(draws, draw_people(7, replicates=50))
+    assert (draws.sum(axis=1) == 7).all()
+    assert len(np.unique(draws, axis=0)) > 40
+
+
+def test_an_interval_holds_95_percent_of_the_draws_and_leaves_out_those_that_gave_nothing() -> None:
+    assert interval(np.array([*range(101), np.nan], float)) == pytest.approx((2.5, 97.5))
+
+
+def test_no_case_among_a_hundred_people_may_hide_3_6_percent() -> None:
+    """Clopper and Pearson: the rate at which a hundred misses of the chance have a probability of 2.5 %."""
+    assert none_among(100) == pytest.approx(0.0362, abs=1e-4)
+    assert (1 - none_among(100)) ** 100 == pytest.approx(0.025)
+
+
+def test_an_interval_is_over_people_not_over_photographs() -> None:
+    """The same forty misses of a thousand: one each of forty people, or all of two."""
+    strangers = np.linspace(0, 0.5, 1001, dtype=np.float32)
+    missed = np.where(np.arange(1000) < 40, 0.1, 0.9).astype(np.float32)
+    rivals, others = np.zeros(1000, np.float32), np.arange(1001) + 1000
+    one_each = Trial(missed, rivals, strangers, np.concatenate([np.arange(40), np.arange(960) % 100]), others)
+    of_two = Trial(missed, rivals, strangers, np.arange(1000) // 20, others)
+    weights = draw_people(2001)
+    (low, high), (wide_low, wide_high) = (
+        interval(seen.redrawn_fnir_at(0.6, weights)) for seen in (one_each, of_two)
+    )
+    assert one_each.fnir_at(0.6) == of_two.fnir_at(0.6) == pytest.approx(4)
+    assert low < 4 < high
+    assert wide_high - wide_low > 1.5 * (high - low)
+
+
+def test_drawing_everybody_once_gives_the_figure_itself() -> None:
+    generator = np.random.default_rng(3)
+    seen = Trial(
+        generator.normal(0.6, 0.2, 300).astype(np.float32),
+        generator.normal(0.1, 0.2, 300).astype(np.float32),
+        generator.normal(0.2, 0.1, 700).astype(np.float32),
+        np.arange(300) // 3,
+        100 + np.arange(700) // 7,
+    )
+    once = np.ones((1, 200), np.float32)
+    for fpir in (5.0, 1.0):
+        assert seen.redrawn_fnir(fpir, once)[0] == pytest.approx(seen.fnir(fpir))
+    assert seen.redrawn_fnir_at(0.5, once)[0] == pytest.approx(seen.fnir_at(0.5))
+    assert seen.redrawn_fpir_at(0.3, once)[0] == pytest.approx(seen.fpir_at(0.3))
+
+
+def test_a_draw_with_more_of_the_strong_strangers_has_a_higher_threshold() -> None:
+    """A hundred strangers; the strongest ten are one person, who is drawn not at all, once, or five times."""
+    strangers = np.linspace(0, 0.99, 100, dtype=np.float32)
+    who = np.where(np.arange(100) < 90, np.arange(100), 90)
+    mated = np.linspace(0, 1, 101, dtype=np.float32)
+    seen = Trial(mated, mated - 2, strangers, np.full(101, 91), who)
+    weights = np.ones((3, 92), np.float32)
+    weights[:, 90] = (0, 1, 5)
+    never, once, often = seen.redrawn_fnir(5.0, weights)
+    assert never < once < often
+    assert once == pytest.approx(seen.fnir(5.0))
+
+
+def test_hardly_any_case_still_has_an_upper_end() -> None:
+    (outcome,) = openset.identify(crowd([5] * 20 + [1] * 300, noise=0.01), lambda _: 0.5, (Cell(10, 3, 1),))
+    assert outcome.shipped_fnir == (0.0,) * 10
+    low, high = outcome.shipped_fnir_interval
+    assert low == 0
+    assert high == pytest.approx(100 * none_among(20), abs=0.01)
+    figure = openset.figures([outcome])["fnir_at_threshold_n10_t3_f1"]
+    assert figure.interval == outcome.shipped_fnir_interval
+
+
+def test_the_accuracy_lies_within_its_interval_and_true_matches_in_theirs() -> None:
+    crowded = crowd([6] * 60, noise=0.35)
+    generator = np.random.default_rng(0)
+    people = generator.permutation(60).reshape(2, 30)
+    first = 6 * np.concatenate([people, people], axis=1)
+    second = np.concatenate([6 * people + 1, 6 * np.roll(people, 1, axis=1)], axis=1)
+    mated = np.arange(60) < 30
+    result = lfw.verify(crowded, lfw.Folds(first, second, np.stack([mated, mated])))
+    low, high = result.accuracy_interval
+    assert low < result.accuracy < high <= 1
+    hundredth = result.true_matches[1e-2]
+    assert hundredth is not None
+    assert hundredth.interval[0] <= hundredth.rate <= hundredth.interval[1]
+    assert lfw.figures(result)["accuracy"].interval == (low, high)
+    assert f"{result.accuracy:.4f} [{low:.4f}, {high:.4f}]" in lfw.report(result)
+
+
+def test_an_interval_stands_beside_its_value_in_json_and_nowhere_else(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    write_json(file, "openset", {"fnir": one(0.5, "%", (0.25, 1.0)), "probes": one(9, "count")})
+    written = json.loads(file.read_text())["figures"]
+    assert (written["fnir"]["value"], written["fnir"]["low"], written["fnir"]["high"]) == (0.5, 0.25, 1.0)
+    assert "low" not in written["probes"]
+
+
+# Degraded probes
+
+
+def test_probes_are_degraded_and_templates_are_not_unless_asked_for() -> None:
+    """Photographs of the same people, all turned one way: recognised if they were enrolled so."""
+    clean = crowd([6] * 30 + [2] * 200, noise=0.05)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))[0].astype(np.float32)
+    turned = replace(clean, vectors=clean.vectors @ turn)
+
+    def misses(probes: Embeddings, templates: Embeddings | None = None) -> float:
+        (outcome,) = openset.identify(probes, lambda _: 0.8, (Cell(20, 3, 1),), templates=templates)
+        return float(np.mean(outcome.shipped_fnir))
+
+    assert misses(clean) == misses(turned) == misses(clean, clean) < 1
+    assert misses(turned, templates=clean) > 90
 
 
 # Thresholds

@@ -18,6 +18,14 @@ DESCRIPTION = """\
 Measure recognition with the daemon's own stages. FOLDER holds person/image, or images/person/image.
 Vectors are kept in a cache, so that only the first run takes minutes; they are biometric data."""
 
+DEGRADATIONS = ("door", "scarf", "mask", "glasses")
+"""Of `edge.evaluate.degrade`, which would load OpenCV."""
+
+MAX_ENROLLED = 100_000
+
+MAX_NAMED = 20
+"""Photographs without a face that are printed by name."""
+
 
 def add_commands(subparsers: Any) -> None:
     """Add `evaluate` and what it measures to the command's subparsers."""
@@ -32,6 +40,8 @@ def add_commands(subparsers: Any) -> None:
     ):
         measure = measures.add_parser(name, help=text, description=text)
         _add_options(measure)
+        if act is _openset:
+            _add_openset_options(measure)
         measure.set_defaults(act=act)
 
 
@@ -44,6 +54,34 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="default: $XDG_CACHE_HOME/hadir")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+
+
+def _add_openset_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--enrolled",
+        type=_sizes,
+        metavar="N,…",
+        help="how many are enrolled, the others being strangers; default: 100,200,500,1000",
+    )
+    parser.add_argument(
+        "--degrade",
+        choices=DEGRADATIONS,
+        help="change the probes: as a door camera sees them, or with a covering rendered on",
+    )
+    parser.add_argument(
+        "--degrade-templates",
+        action="store_true",
+        help="change the photographs that people are enrolled with as well (who always wears a scarf)",
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = [int(part) for part in text.split(",") if part.isascii() and part.isdecimal()]
+    if len(sizes) != len(text.split(",")) or not all(1 <= size <= MAX_ENROLLED for size in sizes):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: must be whole numbers from 1 to {MAX_ENROLLED:,}, with commas between them"
+        )
+    return tuple(sorted(set(sizes)))
 
 
 def _threads(text: str) -> int:
@@ -68,13 +106,20 @@ def _openset(options: argparse.Namespace) -> None:
     from edge.evaluate import openset  # noqa: PLC0415
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
-    embeddings, spec = _embed(open_album(options.folder), options)
+    if options.degrade_templates and options.degrade is None:
+        raise InputError("--degrade-templates: says what --degrade changes, which is not given")
+    album = open_album(options.folder)
+    templates, spec = _embed(album, options)
+    probes = templates if options.degrade is None else _embed(album, options, options.degrade)[0]
+    if options.degrade_templates:
+        templates = probes
+    cells = openset.cells(options.enrolled or openset.ENROLLED)
     print(openset.HEADING)
     outcomes = []
-    for outcome in openset.identify(embeddings, spec.threshold):
+    for outcome in openset.identify(probes, spec.threshold, cells, templates=templates):
         print(openset.line(outcome), flush=True)
         outcomes.append(outcome)
-    _write(options.json, "evaluate openset", embeddings, openset.figures(outcomes))
+    _write(options.json, "evaluate openset", probes, openset.figures(outcomes))
 
 
 def _thresholds(options: argparse.Namespace) -> None:
@@ -90,7 +135,9 @@ def _thresholds(options: argparse.Namespace) -> None:
     _write(options.json, "evaluate thresholds", embeddings, thresholds.figures(result))
 
 
-def _embed(album: Album, options: argparse.Namespace) -> tuple[Embeddings, EmbedderSpec]:
+def _embed(
+    album: Album, options: argparse.Namespace, degradation: str = ""
+) -> tuple[Embeddings, EmbedderSpec]:
     """The album's vectors and what made them; prints both."""
     from edge.assembly import open_eyes  # noqa: PLC0415
     from edge.config import RecognitionConfig  # noqa: PLC0415
@@ -98,13 +145,17 @@ def _embed(album: Album, options: argparse.Namespace) -> tuple[Embeddings, Embed
 
     chosen = {} if options.embedder is None else {"embedder": options.embedder}
     eyes = open_eyes(RecognitionConfig(models_dir=options.models_dir, threads=options.threads, **chosen))
-    embeddings = embed_album(album, eyes.detector, eyes.embedder, options.cache or default_cache())
+    cache = options.cache or default_cache()
+    embeddings = embed_album(album, eyes.detector, eyes.embedder, cache, degradation)
     print(
         f"{eyes.spec.name} ({eyes.embedder.id[:16]}): {len(album.files):,} photographs of "
-        f"{len(album.people):,} people; no face found in {len(embeddings.missing):,}, which count as misses"
+        f"{len(album.people):,} people{f', with {degradation}' if degradation else ''}; "
+        f"no face found in {len(embeddings.missing):,}, which count as misses"
     )
-    for file in embeddings.missing:
+    for file in embeddings.missing[:MAX_NAMED]:
         print(f"  no face: {file}")
+    if len(embeddings.missing) > MAX_NAMED:
+        print(f"  and {len(embeddings.missing) - MAX_NAMED:,} more")
     return embeddings, eyes.spec
 
 

@@ -21,6 +21,8 @@ class Figure:
     values: tuple[float, ...]
     average: Literal["median", "mean"] = "median"
     """What stands for all values: the median of timings, the mean of repetitions with other data."""
+    interval: tuple[float, float] | None = None
+    """Between which the value lies with 95 % confidence, where that was estimated."""
 
     @property
     def value(self) -> float:
@@ -31,9 +33,9 @@ class Figure:
         return statistics.median(self.values)
 
 
-def one(value: float, unit: str) -> Figure:
+def one(value: float, unit: str, interval: tuple[float, float] | None = None) -> Figure:
     """A figure that was measured, or counted, once."""
-    return Figure(unit, (value,))
+    return Figure(unit, (value,), interval=interval)
 
 
 def table(figures: Mapping[str, Figure]) -> str:
@@ -48,24 +50,27 @@ def table(figures: Mapping[str, Figure]) -> str:
 
 
 def write_json(path: Path, name: str, figures: Mapping[str, Figure]) -> None:
-    """The same figures for programs."""
+    """The same figures for programs; `low` and `high` stand beside a value whose interval is known."""
     document = {
         "name": name,
         "commit": commit(),
         "machine": machine(),
-        "figures": {
-            key: {
-                "value": figure.value,
-                "unit": figure.unit,
-                "median": figure.median,
-                "min": min(figure.values),
-                "max": max(figure.values),
-                "n": len(figure.values),
-            }
-            for key, figure in figures.items()
-        },
+        "figures": {key: _as_json(figure) for key, figure in figures.items()},
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _as_json(figure: Figure) -> dict[str, float | str]:
+    within = {} if figure.interval is None else dict(zip(("low", "high"), figure.interval, strict=True))
+    return {
+        "value": figure.value,
+        **within,
+        "unit": figure.unit,
+        "median": figure.median,
+        "min": min(figure.values),
+        "max": max(figure.values),
+        "n": len(figure.values),
+    }
 
 
 def commit() -> str:

@@ -11,25 +11,35 @@ of mated probes whose own reference is not ranked first, or not above the thresh
 for the first rank is a miss: the daemon calls it ambiguous.
 
 FNIR is the mean of the ten seeds; so is each count of probes. An FPIR that admits less
-than one stranger's probe is not reported.
+than one stranger's probe is not reported. Its interval draws people anew, the same ones in
+all ten seeds: whose probes count how often, and with the strangers' probes the threshold.
+Who is enrolled stays as each seed has it.
+
+With `--degrade`, probes are degraded, the mated and the strangers', and references are not,
+unless that is asked for as well.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.evaluate.bootstrap import Interval, Weights, draw_people, interval, none_among, reach_descending
 from edge.evaluate.dataset import NO_SIMILARITY, Embeddings
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.rates import Similarities, admitted, passing, threshold_admitting
 from edge.recognition.match import fuse
 
 SEEDS = range(10)
+
+FEW = 5
+"""With fewer people who were ever missed, or who ever passed, drawing anew does not show the whole spread."""
+
 FPIRS = (5.0, 1.0, 0.3)
 """Percent; the last is the daemon's target."""
 
@@ -52,9 +62,14 @@ class Cell:
         return f"n{self.enrolled}_t{self.templates}_f{self.frames}"
 
 
-CELLS = tuple(
-    Cell(enrolled, templates, frames) for frames in FRAMES for templates in TEMPLATES for enrolled in ENROLLED
-)
+def cells(enrolled: Sequence[int]) -> tuple[Cell, ...]:
+    """The protocol's templates and frames for these numbers enrolled."""
+    return tuple(
+        Cell(size, templates, frames) for frames in FRAMES for templates in TEMPLATES for size in enrolled
+    )
+
+
+CELLS = cells(ENROLLED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,11 +97,21 @@ class Trial:
     """(probes,): of the same probe to the most similar reference of anybody else."""
     strangers: Similarities
     """(strangers' probes,): to the most similar reference."""
+    owners: NDArray[np.int64]
+    """(probes,): the number of the person on each mated probe."""
+    stranger_owners: NDArray[np.int64]
+
+    def hits_at(self, threshold: float | Similarities) -> NDArray[np.bool_]:
+        """(probes,): whose own reference is ranked first and above the threshold."""
+        return np.asarray((self.mated > self.rivals) & (self.mated >= threshold))
+
+    def missed_at(self, threshold: float) -> NDArray[np.int64]:
+        """Whose probes are missed, once for each."""
+        return self.owners[~self.hits_at(threshold)]
 
     def fnir_at(self, threshold: float) -> float:
         """Percent of mated probes whose own reference is not ranked first and above the threshold."""
-        hits = (self.mated > self.rivals) & (self.mated >= threshold)
-        return 100 * float(np.mean(~hits))
+        return 100 * float(np.mean(~self.hits_at(threshold)))
 
     def fpir_at(self, threshold: float) -> float:
         """Percent of strangers' probes that pass."""
@@ -94,8 +119,46 @@ class Trial:
 
     def fnir(self, fpir: float) -> float | None:
         """FNIR in percent at an FPIR in percent; None where that admits less than one stranger's probe."""
+        threshold = self.threshold(fpir)
+        return None if threshold is None else self.fnir_at(threshold)
+
+    def threshold(self, fpir: float) -> float | None:
+        """The lowest that at most this percentage of strangers' probes pass; None as for `fnir`."""
         count = admitted(len(self.strangers), fpir) // 100
-        return None if count < 1 else self.fnir_at(threshold_admitting(self.strangers, count))
+        return None if count < 1 else threshold_admitting(self.strangers, count)
+
+    def redrawn_fnir(self, fpir: float, weights: Weights) -> NDArray[np.float64]:
+        """FNIR in percent of each draw of people, each at the threshold that its strangers give."""
+        order = np.argsort(-self.strangers, kind="stable")
+        probes = np.bincount(self.stranger_owners, minlength=weights.shape[1]).astype(np.float32)
+        allowed = weights @ probes * (fpir / 100)
+        keep = min(len(order), 64 + 2 * int(len(order) * fpir / 100))
+        while True:
+            strongest = order[:keep]
+            passing_count = reach_descending(weights[:, self.stranger_owners[strongest]], allowed)
+            if keep == len(order) or passing_count.max() < keep:
+                break
+            keep = min(len(order), 2 * keep)
+        refused = self.strangers[strongest[np.minimum(passing_count, keep - 1)]]
+        return self._redrawn(np.nextafter(refused, np.float32(np.inf)), weights)
+
+    def redrawn_fnir_at(self, threshold: float, weights: Weights) -> NDArray[np.float64]:
+        """The same at a threshold that was given."""
+        return self._redrawn(np.full(len(weights), threshold, np.float32), weights)
+
+    def redrawn_fpir_at(self, threshold: float, weights: Weights) -> NDArray[np.float64]:
+        """FPIR in percent of each draw of people at a threshold that was given."""
+        return _share(self.strangers >= threshold, self.stranger_owners, weights)
+
+    def _redrawn(self, thresholds: Similarities, weights: Weights) -> NDArray[np.float64]:
+        # A probe is found up to a certain threshold, so that sorting them by it answers all draws at once.
+        found_up_to = np.where(self.mated > self.rivals, self.mated, np.float32(-np.inf))
+        order = np.argsort(found_up_to, kind="stable")
+        own = weights[:, self.owners[order]]
+        missed = np.concatenate([np.zeros((len(own), 1)), np.cumsum(own, axis=1, dtype=np.float64)], axis=1)
+        place = np.searchsorted(found_up_to[order], thresholds, side="left")
+        with np.errstate(invalid="ignore"):  # nobody who is enrolled was drawn
+            return np.asarray(100 * missed[np.arange(len(own)), place] / missed[:, -1], np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +171,10 @@ class Outcome:
     shipped_fnir: tuple[float, ...] = ()
     """At the manifest's threshold for so many enrolled; percent, one value a seed."""
     shipped_fpir: tuple[float, ...] = ()
+    intervals: Mapping[float, Interval] = field(default_factory=dict)
+    """Of FNIR, by FPIR."""
+    shipped_fnir_interval: Interval = (0.0, 0.0)
+    shipped_fpir_interval: Interval = (0.0, 0.0)
     probes: float = 0
     """Mated probes, mean of the seeds."""
     strangers: float = 0
@@ -116,28 +183,106 @@ class Outcome:
 
 
 def identify(
-    embeddings: Embeddings,
+    probes: Embeddings,
     threshold: Callable[[int], float],
     cells: Sequence[Cell] = CELLS,
     seeds: Sequence[int] = SEEDS,
+    templates: Embeddings | None = None,
 ) -> Iterator[Outcome]:
-    """Run the protocol, one cell after the other; `threshold` is the manifest's, by number enrolled."""
-    runs = Runs(embeddings)
+    """Run the protocol, one cell after the other.
+
+    Args:
+        probes: the album as it is seen at the door.
+        threshold: the manifest's, by number enrolled.
+        cells: the settings to run.
+        seeds: of the draws of who is enrolled.
+        templates: the same album as it is enrolled; as the probes where it is left out.
+    """
+    seen = Runs(probes)
+    enrolled = seen if templates is None else Runs(templates)
+    weights = draw_people(len(probes.album.people))
     for cell in cells:
-        reason = _cannot_fill(runs, cell)
+        reason = _cannot_fill(seen, cell)
         if reason:
             yield Outcome(cell, {}, unfilled=reason)
             continue
-        trials = [runs.trial(cell, seed) for seed in seeds]
-        shipped = threshold(cell.enrolled)
-        yield Outcome(
-            cell,
-            _rates(trials),
-            shipped_fnir=tuple(trial.fnir_at(shipped) for trial in trials),
-            shipped_fpir=tuple(trial.fpir_at(shipped) for trial in trials),
-            probes=statistics.mean(len(trial.mated) for trial in trials),
-            strangers=statistics.mean(len(trial.strangers) for trial in trials),
+        trials = [run_trial(seen, enrolled, cell, seed) for seed in seeds]
+        yield _outcome(cell, trials, threshold(cell.enrolled), weights)
+
+
+def _outcome(cell: Cell, trials: Sequence[Trial], shipped: float, weights: Weights) -> Outcome:
+    mated = len(np.unique(np.concatenate([trial.owners for trial in trials])))
+    strangers = len(np.unique(np.concatenate([trial.stranger_owners for trial in trials])))
+    rates = _rates(trials)
+    within = {
+        fpir: _interval(
+            [trial.redrawn_fnir(fpir, weights) for trial in trials],
+            [trial.missed_at(trial.threshold(fpir) or np.inf) for trial in trials],
+            mated,
         )
+        for fpir in rates
+    }
+    return Outcome(
+        cell,
+        rates,
+        shipped_fnir=tuple(trial.fnir_at(shipped) for trial in trials),
+        shipped_fpir=tuple(trial.fpir_at(shipped) for trial in trials),
+        intervals=within,
+        shipped_fnir_interval=_interval(
+            [trial.redrawn_fnir_at(shipped, weights) for trial in trials],
+            [trial.missed_at(shipped) for trial in trials],
+            mated,
+        ),
+        shipped_fpir_interval=_interval(
+            [trial.redrawn_fpir_at(shipped, weights) for trial in trials],
+            [trial.stranger_owners[trial.strangers >= shipped] for trial in trials],
+            strangers,
+        ),
+        probes=statistics.mean(len(trial.mated) for trial in trials),
+        strangers=statistics.mean(len(trial.strangers) for trial in trials),
+    )
+
+
+def _interval(
+    redrawn: Sequence[NDArray[np.float64]], cases: Sequence[NDArray[np.int64]], people: int
+) -> Interval:
+    """Of the mean of the seeds, in percent, from the draws and from whose probes were cases.
+
+    Drawing anew from hardly anybody knows no spread; then the upper end is at least what may
+    hide behind nobody at all.
+    """
+    low, high = interval(np.mean(redrawn, axis=0))
+    if len(np.unique(np.concatenate(cases))) < FEW:
+        high = max(high, 100 * none_among(people))
+    return low, high
+
+
+def _share(cases: NDArray[np.bool_], owners: NDArray[np.int64], weights: Weights) -> NDArray[np.float64]:
+    """Percent of cases in each draw of people."""
+    people = weights.shape[1]
+    counted = np.bincount(owners, weights=cases, minlength=people)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(
+            100 * (weights @ counted) / (weights @ np.bincount(owners, minlength=people)), np.float64
+        )
+
+
+def run_trial(seen: Runs, enrolled: Runs, cell: Cell, seed: int) -> Trial:
+    """One seed of a cell that the data can fill."""
+    eligible = np.flatnonzero(seen.sizes >= cell.templates + cell.frames)
+    people = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
+    references = enrolled.first(people, cell.templates)
+    probes = seen.fused(cell.templates, cell.frames).of(people)
+    others = seen.fused(0, cell.frames).of(np.setdiff1d(np.arange(len(seen.sizes)), people))
+    similarities = compare(probes, references)
+    own = probes.owners[:, np.newaxis] == references.owners
+    return Trial(
+        mated=similarities[own],
+        rivals=np.where(own, np.float32(NO_SIMILARITY), similarities).max(axis=1),
+        strangers=compare(others, references).max(axis=1),
+        owners=probes.owners,
+        stranger_owners=others.owners,
+    )
 
 
 class Runs:
@@ -149,21 +294,6 @@ class Runs:
         self.sizes = np.array([len(rows) for rows in self._rows])
         """(people,): photographs of each."""
         self.fused = lru_cache(maxsize=None)(self._fused)
-
-    def trial(self, cell: Cell, seed: int) -> Trial:
-        """One seed of a cell that the data can fill."""
-        eligible = np.flatnonzero(self.sizes >= cell.templates + cell.frames)
-        enrolled = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
-        strangers = np.setdiff1d(np.arange(len(self.sizes)), enrolled)
-        references = self.first(enrolled, cell.templates)
-        probes = self.fused(cell.templates, cell.frames).of(enrolled)
-        similarities = compare(probes, references)
-        own = probes.owners[:, np.newaxis] == references.owners
-        return Trial(
-            mated=similarities[own],
-            rivals=np.where(own, np.float32(NO_SIMILARITY), similarities).max(axis=1),
-            strangers=compare(self.fused(0, cell.frames).of(strangers), references).max(axis=1),
-        )
 
     def first(self, people: NDArray[np.int64], photographs: int) -> Fused:
         """The first run of each of these people; whoever has fewer photographs is left out."""
@@ -222,22 +352,30 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
     """For `--json`: FNIR in percent, one value a seed, and the counts of probes behind it."""
     measured = {}
     for outcome in outcomes:
-        for fpir, values in outcome.fnir.items():
-            measured[f"fnir_at_fpir_{fpir:g}_{outcome.cell}"] = Figure("%", values, average="mean")
-        if not outcome.unfilled:
-            measured[f"fnir_at_threshold_{outcome.cell}"] = Figure("%", outcome.shipped_fnir, average="mean")
-            measured[f"fpir_at_threshold_{outcome.cell}"] = Figure("%", outcome.shipped_fpir, average="mean")
-            measured[f"probes_{outcome.cell}"] = one(outcome.probes, "mean of seeds")
-            measured[f"strangers_{outcome.cell}"] = one(outcome.strangers, "mean of seeds")
+        if outcome.unfilled:
+            continue
+        rates = {
+            **{
+                f"fnir_at_fpir_{at:g}": (values, outcome.intervals[at]) for at, values in outcome.fnir.items()
+            },
+            "fnir_at_threshold": (outcome.shipped_fnir, outcome.shipped_fnir_interval),
+            "fpir_at_threshold": (outcome.shipped_fpir, outcome.shipped_fpir_interval),
+        }
+        for name, (values, within) in rates.items():
+            measured[f"{name}_{outcome.cell}"] = Figure("%", values, average="mean", interval=within)
+        measured[f"probes_{outcome.cell}"] = one(outcome.probes, "mean of seeds")
+        measured[f"strangers_{outcome.cell}"] = one(outcome.strangers, "mean of seeds")
     return measured
 
 
+RATE_WIDTH = 18
+
 HEADING = (
     "FNIR in percent at three FPIRs, then FNIR and FPIR in percent at the threshold that the daemon takes\n"
-    "from the manifest; means of ten seeds, as are the counts of probes\n"
+    "from the manifest; means of ten seeds, as are the counts of probes. In brackets 95 % intervals over people.\n"
     f"{'enrolled':>8} {'templates':>9} {'frames':>6}"
-    + "".join(f" {f'{fpir:g} %':>8}" for fpir in FPIRS)
-    + f" {'shipped: FNIR':>14} {'FPIR':>6} {'probes':>7} {'strangers':>9}"
+    + "".join(f" {f'at {fpir:g} %':>{RATE_WIDTH}}" for fpir in FPIRS)
+    + f" {'shipped: FNIR':>{RATE_WIDTH}} {'FPIR':>{RATE_WIDTH}} {'probes':>7} {'strangers':>9}"
 )
 
 
@@ -247,11 +385,21 @@ def line(outcome: Outcome) -> str:
     begin = f"{cell.enrolled:>8,} {cell.templates:>9} {cell.frames:>6}"
     if outcome.unfilled:
         return f"{begin}  cannot be filled: {outcome.unfilled}"
-    rates = [f"{statistics.mean(outcome.fnir[fpir]):.2f}" if fpir in outcome.fnir else "-" for fpir in FPIRS]
-    shipped_fnir, shipped_fpir = statistics.mean(outcome.shipped_fnir), statistics.mean(outcome.shipped_fpir)
+    rates = [
+        rate_text(outcome.fnir[fpir], outcome.intervals[fpir]) if fpir in outcome.fnir else "-"
+        for fpir in FPIRS
+    ]
+    shipped = (
+        rate_text(outcome.shipped_fnir, outcome.shipped_fnir_interval),
+        rate_text(outcome.shipped_fpir, outcome.shipped_fpir_interval),
+    )
     return (
         begin
-        + "".join(f" {rate:>8}" for rate in rates)
-        + f" {shipped_fnir:>14.2f} {shipped_fpir:>6.2f}"
+        + "".join(f" {rate:>{RATE_WIDTH}}" for rate in (*rates, *shipped))
         + f" {outcome.probes:>7,.0f} {outcome.strangers:>9,.0f}"
     )
+
+
+def rate_text(values: Sequence[float], within: Interval) -> str:
+    """A rate in percent and its interval, as every table has it: `0.56 [0.31, 0.94]`."""
+    return f"{statistics.mean(values):.2f} [{within[0]:.2f}, {within[1]:.2f}]"

@@ -7,6 +7,7 @@ tie, none of the tied pass rather than all.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -81,26 +82,40 @@ def standard_error(values: NDArray[np.float64]) -> float:
     return float(np.std(values, ddof=1) / len(values) ** 0.5)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Impostors:
+    """Pairs of photographs of different people, the most similar first."""
+
+    similarities: Similarities
+    first: NDArray[np.int64]
+    """(pairs,): rows."""
+    second: NDArray[np.int64]
+
+
 def strongest_impostors(
     vectors: NDArray[np.float32], labels: NDArray[np.int64], keep: int, chunk: int = 512
-) -> Similarities:
-    """The `keep` highest similarities of all pairs of rows with different labels, unordered.
+) -> Impostors:
+    """The `keep` most similar of all pairs of rows with different labels.
 
     Computed a few rows at a time: memory grows with `keep` and with chunk x rows, not with
     the number of pairs (87 million for LFW). Fewer are given where there are fewer pairs.
     """
     kept = np.zeros(0, np.float32)
+    pairs = np.zeros((2, 0), np.int64)
     least = np.float32(-np.inf)
     for begin in range(0, len(vectors), chunk):
         block = vectors[begin : begin + chunk] @ vectors[begin:].T
         columns = np.arange(begin, len(vectors))
         rows = columns[: len(block), np.newaxis]
-        wanted = (columns > rows) & (labels[columns] != labels[rows]) & (block > least)
+        wanted = np.nonzero((columns > rows) & (labels[columns] != labels[rows]) & (block > least))
         kept = np.concatenate([kept, block[wanted]])
+        pairs = np.concatenate([pairs, begin + np.stack(wanted)], axis=1)
         if len(kept) > keep:
-            kept = np.partition(kept, len(kept) - keep)[len(kept) - keep :]
+            chosen = np.argpartition(kept, len(kept) - keep)[len(kept) - keep :]
+            kept, pairs = kept[chosen], pairs[:, chosen]
             least = kept.min()
-    return kept
+    order = np.argsort(-kept, kind="stable")
+    return Impostors(kept[order], pairs[0, order], pairs[1, order])
 
 
 def count_impostor_pairs(labels: NDArray[np.int64]) -> int:
