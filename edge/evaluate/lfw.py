@@ -220,8 +220,10 @@ def report(result: Verification) -> str:
         if matches is None:
             line += "not reported: below one impostor pair"
         else:
-            line += f"{matches.rate:.4f} {interval_text(matches.interval)}  "
- f"at similarity {matches.threshold:.4f} ({matches.admitted:,} pairs pass)"
+            line += (
+                f"{matches.rate:.4f} {interval_text(matches.interval)}  "
+                f"at similarity {matches.threshold:.4f} ({matches.admitted:,} pairs pass)"
+            )
         lines.append(line)
     return "\n".join(lines)
 
