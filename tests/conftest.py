@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,23 @@ settings.register_profile(
 settings.load_profile("hadir")
 
 People = dict[str, tuple[Path, ...]]
+
+
+NOBODY = 65534
+"""The user without rights, on every Linux."""
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As a user without rights, also where root runs the tests: to root no permission is denied."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 @pytest.fixture(scope="session")
