@@ -606,6 +606,13 @@ def test_a_file_that_may_not_be_read_is_refused_by_name(tmp_path: Path) -> None:
         read_picture(path)
 
 
+def test_a_clip_in_a_folder_that_may_not_be_entered_is_refused_by_name(tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o000)
+    with unprivileged(), pytest.raises(InputError, match=r"clip\.avi: cannot be read: Permission denied"):
+        open_replay(shut / "clip.avi")
+
+
 # Streams. The server is just enough RTSP (RFC 2326) and RTP for JPEG (RFC 2435), over one connection.
 
 

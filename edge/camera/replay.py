@@ -269,12 +269,15 @@ def _files(source: str) -> tuple[Path, ...]:
         # Not repeated: it may have a password in it.
         raise InputError("camera: a stream (rtsp://…) cannot be played among other sources; name it alone")
     path = Path(source)
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder")
-    if path.is_dir():
-        return _playable_in(path)
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder")
+        if path.is_dir():
+            return _playable_in(path)
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return (path,)
 
 
