@@ -34,8 +34,8 @@ demo: $(VENV)/demo.stamp ## the main job, on rendered walk-pasts (SWAP=1: the ot
 develop: $(VENV)/develop.stamp ## .venv with everything for development
 
 .PHONY: test
-test: develop ## the tests, in parallel
-	$(RUN) -m pytest -n 2 --dist loadgroup
+test: develop ## the tests, in parallel, with their branch coverage
+	$(RUN) -m pytest -n 2 --cov --cov-branch
 
 .PHONY: format
 format: develop ## put the code into the one format

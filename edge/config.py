@@ -33,6 +33,10 @@ MAX_SHOWN = 200
 """So much of a wrong value is repeated in a message."""
 
 
+CAMERA_KINDS = ("replay", "picamera", "v4l2", "gstreamer")
+"""One file each in `edge/camera/`, chosen by this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """Numbers from `low` to `high`, both allowed."""
@@ -97,7 +101,7 @@ class DeviceConfig:
 class CameraConfig:
     """Where the pictures come from, and how they are turned and cut before anything looks at them."""
 
-    kind: Annotated[str, OneOf("replay", "picamera", "v4l2", "gstreamer")] = "replay"
+    kind: Annotated[str, OneOf(*CAMERA_KINDS)] = "replay"
     """`replay` also takes RTSP; `v4l2` is USB; `gstreamer` is CSI on a Jetson. See docs/cameras.md."""
     sources: tuple[str, ...] = ()
     """For `replay`: video files, GIFs, picture folders (played one after the other), or one rtsp:// URL."""

@@ -15,10 +15,12 @@ def board_config(
     root_thumbprint: str,
     direction: Direction,
     broker_url: str,
+    camera: str = "replay",
     sources: Sequence[str] = (),
 ) -> str:
     """The text of `edge.toml`; everything that is not said keeps the daemon's default."""
     listed = ", ".join(_quoted(source) for source in sources)
+    watched = f"sources = [{listed}]" if camera == "replay" else 'device = "0"'
     return f"""\
 # The board {device}. Paths are relative to this file. Every key and its bounds: docs/configuration.md
 
@@ -32,8 +34,8 @@ root_thumbprint = {_quoted(root_thumbprint)}
 url = {_quoted(broker_url)}
 
 [camera]
-kind = "replay"
-sources = [{listed}]  # a video, a GIF, a folder of pictures, or one rtsp:// URL
+kind = {_quoted(camera)}
+{watched}  # what may stand here for each kind of camera: docs/cameras.md
 """
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge import __version__
-from edge.config import RecognitionConfig
-from edge.errors import HadirError
+from edge.config import CAMERA_KINDS, RecognitionConfig
+from edge.errors import HadirError, InputError
 from edge.records import Direction
 from provisioning.boards import board_config, write_board_config
 from provisioning.keys import init_fleet, open_fleet
@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _init(options: argparse.Namespace) -> None:
+    if options.source and options.camera != "replay":
+        raise InputError(
+            f"--source belongs to --camera replay, not to {options.camera}; leave one of them out"
+        )
     fleet = init_fleet(options.fleet, site=options.site, devices=options.device)
     print(
         f"fleet {fleet.folder} for site {fleet.site}: keys made; the private ones stay in {fleet.folder / 'keys'}"
@@ -38,6 +42,7 @@ def _init(options: argparse.Namespace) -> None:
             root_thumbprint=fleet.root_thumbprint,
             direction=options.direction,
             broker_url=options.broker,
+            camera=options.camera,
             sources=options.source,
         )
         print(f"board {folder.name}: {write_board_config(folder, text)}")
@@ -83,8 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--broker", default="mqtt://127.0.0.1:1883", help="default %(default)s")
     init.add_argument("--direction", type=Direction, choices=list(Direction), default=Direction.BOTH)
+    init.add_argument("--camera", choices=CAMERA_KINDS, default="replay", help="default %(default)s")
     init.add_argument(
-        "--source", action="append", default=[], help="what the board's replay camera plays; repeatable"
+        "--source",
+        action="append",
+        default=[],
+        help="for replay: a clip, a folder or an rtsp:// URL; repeatable",
     )
     init.set_defaults(act=_init)
 

@@ -10,6 +10,7 @@ import pytest
 
 from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
+from edge.config import CAMERA_KINDS, load_config
 from edge.errors import GalleryError, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.records import Image
@@ -138,6 +139,36 @@ def test_the_commands_make_a_board_and_say_what_they_made(
         "gallery.hadir",
         "keys.jws",
     ]
+
+
+@pytest.mark.parametrize("kind", CAMERA_KINDS)
+def test_init_writes_a_configuration_that_the_board_reads_for_each_kind_of_camera(
+    tmp_path: Path, kind: str
+) -> None:
+    fleet = tmp_path / "fleet"
+    assert main(["init", str(fleet), "--site", "hq", "--device", "door-01", "--camera", kind]) == 0
+    assert load_config(fleet / "boards/door-01/edge.toml").camera.kind == kind
+
+
+def test_sources_for_a_camera_that_has_none_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = tmp_path / "fleet"
+    init = [
+        "init",
+        str(fleet),
+        "--site",
+        "hq",
+        "--device",
+        "door-01",
+        "--camera",
+        "v4l2",
+        "--source",
+        "a.avi",
+    ]
+    assert main(init) == InputError.exit_code
+    assert "--source belongs to --camera replay" in capsys.readouterr().err
+    assert not fleet.exists()
 
 
 def test_a_command_that_cannot_be_carried_out_says_why_in_one_line(
