@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,16 @@ def test_nothing_is_unpickled_and_no_shell_is_started(package: str) -> None:
     for path in modules(package):
         assert not imported(path) & {"pickle", "shelve", "marshal"}, path
         assert "shell=True" not in path.read_text(), path
+
+
+def test_every_package_of_the_programs_is_installed() -> None:
+    """In a checkout everything is found; only an installation shows what was forgotten."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    listed = set(settings["options"]["packages"].split())
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("edge", "central", "provisioning")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert listed == found | {"hadir_models"}
