@@ -36,7 +36,7 @@ from edge.evaluate.dataset import (
     read_pairs,
 )
 from edge.evaluate.figures import Figure, one, write_json
-from edge.evaluate.openset import Cell, Runs, Trial, run_trial
+from edge.evaluate.openset import Cell, Runs, Trial, draw, run_trial
 from edge.evaluate.progress import Progress
 from edge.evaluate.rates import (
     Impostors,
@@ -469,7 +469,7 @@ def test_the_enrolled_are_the_first_of_the_seeds_permutation_and_all_others_are_
     sizes = [1, 5, 3, 8, 4, 2, 6]
     runs = Runs(crowd(sizes))
     for seed in range(3):
-        seen = run_trial(runs, runs, Cell(enrolled=3, templates=3, frames=1), seed)
+        seen = run_trial(draw(runs, runs, Cell(enrolled=3, templates=3, frames=1), seed))
         eligible = [1, 3, 4, 6]  # at least four photographs
         enrolled = np.random.default_rng(seed).permutation(eligible)[:3]
         assert len(seen.mated) == sum(sizes[person] - 3 for person in enrolled)
@@ -480,7 +480,7 @@ def test_every_similarity_is_the_cosine_of_the_right_pair() -> None:
     """Against a loop that is as plain as the protocol's own words."""
     crowded = crowd([4, 2, 5, 3, 6, 1], noise=0.5)
     runs = Runs(crowded)
-    seen = run_trial(runs, runs, Cell(enrolled=2, templates=1, frames=2), seed=7)
+    seen = run_trial(draw(runs, runs, Cell(enrolled=2, templates=1, frames=2), seed=7))
     people = list(crowded.album.people.values())
     enrolled = np.random.default_rng(7).permutation([p for p in range(6) if len(people[p]) >= 3])[:2]
 
@@ -509,7 +509,7 @@ def test_a_probe_without_a_face_is_a_miss_and_a_stranger_without_one_never_passe
     crowded.found[[2, 6]] = False  # the last photograph of the first person, and a stranger
     crowded.vectors[[2, 6]] = 0
     runs = Runs(crowded)
-    seen = run_trial(runs, runs, Cell(enrolled=2, templates=1, frames=1), seed=0)
+    seen = run_trial(draw(runs, runs, Cell(enrolled=2, templates=1, frames=1), seed=0))
     assert sorted(seen.mated)[0] == -1
     assert sorted(seen.strangers)[0] == -1
     assert seen.fnir_at(-0.99) >= 25

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from edge.errors import InputError
 
 if TYPE_CHECKING:  # --help needs neither OpenCV nor numpy
+    from edge.assembly import Eyes
     from edge.evaluate.dataset import Album, Embeddings
     from edge.evaluate.figures import Figure
-    from edge.recognition.manifest import EmbedderSpec
+    from edge.evaluate.report import Context
 
 DESCRIPTION = """\
 Measure recognition with the daemon's own stages. FOLDER holds person/image, or images/person/image.
@@ -42,6 +45,10 @@ def add_commands(subparsers: Any) -> None:
         _add_options(measure)
         if act is _openset:
             _add_openset_options(measure)
+        if act is not _thresholds:
+            measure.add_argument(
+                "--html", type=Path, metavar="FILE", help="write a report with plots and pictures of people"
+            )
         measure.set_defaults(act=act)
 
 
@@ -61,7 +68,8 @@ def _add_openset_options(parser: argparse.ArgumentParser) -> None:
         "--enrolled",
         type=_sizes,
         metavar="N,…",
-        help="how many are enrolled, the others being strangers; default: 100,200,500,1000",
+        default="100,200,500,1000",
+        help="how many are enrolled, the others being strangers; default: %(default)s",
     )
     parser.add_argument(
         "--degrade",
@@ -94,12 +102,18 @@ def _lfw(options: argparse.Namespace) -> None:
     from edge.evaluate import lfw  # noqa: PLC0415 - see TYPE_CHECKING above
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
+    _check_html(options.html)
     album = open_album(options.folder)
     folds = lfw.read_folds(album, options.folder / "pairs.txt")
-    embeddings, _ = _embed(album, options)
+    eyes = _open_eyes(options)
+    embeddings = _embed(album, eyes, options)
     result = lfw.verify(embeddings, folds)
     print(lfw.report(result))
     _write(options.json, "evaluate lfw", embeddings, lfw.figures(result))
+    if options.html is not None:
+        from edge.evaluate.report import lfw_report  # noqa: PLC0415
+
+        _write_html(options.html, lfw_report(_context(eyes, options), embeddings, folds, result))
 
 
 def _openset(options: argparse.Namespace) -> None:
@@ -108,18 +122,23 @@ def _openset(options: argparse.Namespace) -> None:
 
     if options.degrade_templates and options.degrade is None:
         raise InputError("--degrade-templates: says what --degrade changes, which is not given")
+    _check_html(options.html)
     album = open_album(options.folder)
-    templates, spec = _embed(album, options)
-    probes = templates if options.degrade is None else _embed(album, options, options.degrade)[0]
-    if options.degrade_templates:
-        templates = probes
-    cells = openset.cells(options.enrolled or openset.ENROLLED)
+    eyes = _open_eyes(options)
+    probes = _embed(album, eyes, options, options.degrade or "")
+    unchanged = options.degrade is None or options.degrade_templates
+    templates = probes if unchanged else _embed(album, eyes, options)
     print(openset.HEADING)
     outcomes = []
-    for outcome in openset.identify(probes, spec.threshold, cells, templates=templates):
+    cells = openset.cells(options.enrolled)
+    for outcome in openset.identify(probes, eyes.spec.threshold, cells, templates=templates):
         print(openset.line(outcome), flush=True)
         outcomes.append(outcome)
     _write(options.json, "evaluate openset", probes, openset.figures(outcomes))
+    if options.html is not None:
+        from edge.evaluate.report import openset_report  # noqa: PLC0415
+
+        _write_html(options.html, openset_report(_context(eyes, options), probes, templates, outcomes))
 
 
 def _thresholds(options: argparse.Namespace) -> None:
@@ -129,22 +148,25 @@ def _thresholds(options: argparse.Namespace) -> None:
 
     album = open_album(options.folder)
     roles = thresholds.assign_roles(album, options.folder)
-    embeddings, spec = _embed(album, options)
+    eyes = _open_eyes(options)
+    embeddings = _embed(album, eyes, options)
     result = thresholds.calibrate(Runs(embeddings), roles)
-    print(thresholds.report(result, roles, spec.name, options.folder.name))
+    print(thresholds.report(result, roles, eyes.spec.name, options.folder.name))
     _write(options.json, "evaluate thresholds", embeddings, thresholds.figures(result))
 
 
-def _embed(
-    album: Album, options: argparse.Namespace, degradation: str = ""
-) -> tuple[Embeddings, EmbedderSpec]:
-    """The album's vectors and what made them; prints both."""
+def _open_eyes(options: argparse.Namespace) -> Eyes:
     from edge.assembly import open_eyes  # noqa: PLC0415
     from edge.config import RecognitionConfig  # noqa: PLC0415
-    from edge.evaluate.dataset import default_cache, embed_album  # noqa: PLC0415
 
     chosen = {} if options.embedder is None else {"embedder": options.embedder}
-    eyes = open_eyes(RecognitionConfig(models_dir=options.models_dir, threads=options.threads, **chosen))
+    return open_eyes(RecognitionConfig(models_dir=options.models_dir, threads=options.threads, **chosen))
+
+
+def _embed(album: Album, eyes: Eyes, options: argparse.Namespace, degradation: str = "") -> Embeddings:
+    """The album's vectors; prints what made them."""
+    from edge.evaluate.dataset import default_cache, embed_album  # noqa: PLC0415
+
     cache = options.cache or default_cache()
     embeddings = embed_album(album, eyes.detector, eyes.embedder, cache, degradation)
     print(
@@ -156,7 +178,27 @@ def _embed(
         print(f"  no face: {file}")
     if len(embeddings.missing) > MAX_NAMED:
         print(f"  and {len(embeddings.missing) - MAX_NAMED:,} more")
-    return embeddings, eyes.spec
+    return embeddings
+
+
+def _context(eyes: Eyes, options: argparse.Namespace) -> Context:
+    from edge.evaluate.report import Context  # noqa: PLC0415
+
+    command = shlex.join(["hadir-edge", *sys.argv[1:]])
+    return Context(command, eyes.spec, eyes.detector, options.folder.resolve().name)
+
+
+def _check_html(file: Path | None) -> None:
+    """Before minutes of work: where could the report not be written?"""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise InputError(f"{file}: cannot be written (it is a folder, or its folder is not there)")
+
+
+def _write_html(file: Path, text: str) -> None:
+    from edge.evaluate.page import write_private  # noqa: PLC0415
+
+    write_private(file, text)
+    print(f"{file}: written; it contains pictures of people")
 
 
 def _write(file: Path | None, name: str, embeddings: Embeddings, measured: Mapping[str, Figure]) -> None:

@@ -80,11 +80,13 @@ class Fused:
     """(runs, dimensions): unit length, or zeros where no photograph of the run shows a face."""
     owners: NDArray[np.int64]
     """(runs,): the number of the person, in the order of the album's people."""
+    rows: NDArray[np.int64]
+    """(runs, photographs): the album's rows that were fused."""
 
     def of(self, people: NDArray[np.int64]) -> Fused:
         """Only the runs of these people."""
         chosen = np.isin(self.owners, people)
-        return Fused(self.vectors[chosen], self.owners[chosen])
+        return Fused(self.vectors[chosen], self.owners[chosen], self.rows[chosen])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +208,7 @@ def identify(
         if reason:
             yield Outcome(cell, {}, unfilled=reason)
             continue
-        trials = [run_trial(seen, enrolled, cell, seed) for seed in seeds]
+        trials = [run_trial(draw(seen, enrolled, cell, seed)) for seed in seeds]
         yield _outcome(cell, trials, threshold(cell.enrolled), weights)
 
 
@@ -267,21 +269,38 @@ def _share(cases: NDArray[np.bool_], owners: NDArray[np.int64], weights: Weights
         )
 
 
-def run_trial(seen: Runs, enrolled: Runs, cell: Cell, seed: int) -> Trial:
+@dataclass(frozen=True, slots=True, eq=False)
+class Draw:
+    """Who takes which part in one seed of a cell."""
+
+    references: Fused
+    probes: Fused
+    """Of those who are enrolled."""
+    strangers: Fused
+
+
+def draw(seen: Runs, enrolled: Runs, cell: Cell, seed: int) -> Draw:
     """One seed of a cell that the data can fill."""
     eligible = np.flatnonzero(seen.sizes >= cell.templates + cell.frames)
     people = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
-    references = enrolled.first(people, cell.templates)
-    probes = seen.fused(cell.templates, cell.frames).of(people)
-    others = seen.fused(0, cell.frames).of(np.setdiff1d(np.arange(len(seen.sizes)), people))
-    similarities = compare(probes, references)
-    own = probes.owners[:, np.newaxis] == references.owners
+    return Draw(
+        references=enrolled.first(people, cell.templates),
+        probes=seen.fused(cell.templates, cell.frames).of(people),
+        strangers=seen.fused(0, cell.frames).of(np.setdiff1d(np.arange(len(seen.sizes)), people)),
+    )
+
+
+def run_trial(drawn: Draw) -> Trial:
+    """Compare every probe with every reference."""
+    probes, strangers = drawn.probes, drawn.strangers
+    similarities = compare(probes, drawn.references)
+    own = probes.owners[:, np.newaxis] == drawn.references.owners
     return Trial(
         mated=similarities[own],
         rivals=np.where(own, np.float32(NO_SIMILARITY), similarities).max(axis=1),
-        strangers=compare(others, references).max(axis=1),
+        strangers=compare(strangers, drawn.references).max(axis=1),
         owners=probes.owners,
-        stranger_owners=others.owners,
+        stranger_owners=strangers.owners,
     )
 
 
@@ -299,7 +318,7 @@ class Runs:
         """The first run of each of these people; whoever has fewer photographs is left out."""
         everyone = self.fused(0, photographs)
         first = np.unique(everyone.owners, return_index=True)[1]
-        return Fused(everyone.vectors[first], everyone.owners[first]).of(people)
+        return Fused(everyone.vectors[first], everyone.owners[first], everyone.rows[first]).of(people)
 
     def _fused(self, skip: int, frames: int) -> Fused:
         """Each person's disjoint runs of `frames` photographs after the first `skip`; a shorter rest is left."""
@@ -311,7 +330,9 @@ class Runs:
         vectors = [self._fuse(rows) for _, rows in runs]
         shape = (len(runs), self._embeddings.vectors.shape[1])
         return Fused(
-            np.array(vectors, np.float32).reshape(shape), np.array([owner for owner, _ in runs], np.int64)
+            np.array(vectors, np.float32).reshape(shape),
+            np.array([owner for owner, _ in runs], np.int64),
+            np.array([rows for _, rows in runs], np.int64).reshape(len(runs), frames),
         )
 
     def _fuse(self, rows: tuple[int, ...]) -> NDArray[np.float32]:
