@@ -22,10 +22,10 @@ from benchmarks.road import PEOPLE
 from benchmarks.run import daemon, main, note
 from benchmarks.site import FRAMES_PER_S, SEED, make_site, random_gallery
 from demo.broker import embedded_broker
+from demo.door import walk
 from demo.people import sample_people
-from demo.walkpast import empty_corridor, render_walkpast, write_clip
+from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import Eyes, open_eyes
-from edge.camera.pictures import read_picture
 from edge.config import RecognitionConfig
 from edge.evaluate.figures import Figure
 from edge.recognition.gallery import Gallery, make_gallery
@@ -94,10 +94,8 @@ def somebody_among(eyes: Eyes, people: int) -> Gallery:
 
 def passes(eyes: Eyes) -> Iterator[Image]:
     """Somebody appears near the door, is recognised, and is gone, again and again."""
-    photo = sample_people()["P44"][2]
-    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
-    walk = render_walkpast(photo, face.box, SEED, frames=48, frames_per_s=FRAMES_PER_S)
-    near = list(islice(walk, FIRST_FRAME, FIRST_FRAME + FRAMES))
+    walking = walk(eyes, sample_people()["P44"][2], SEED, frames_per_s=FRAMES_PER_S)
+    near = list(islice(walking, FIRST_FRAME, FIRST_FRAME + FRAMES))
     empty = list(empty_corridor(SEED, EMPTY_FRAMES))
     for _ in range(PASSES):
         yield from near

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from demo.door import DEVICE, WALK_FRAMES, set_up_board, walk
 from demo.people import sample_people
-from demo.walkpast import empty_corridor, render_walkpast, write_clip
+from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import Eyes
-from edge.camera.pictures import read_picture
 from edge.recognition.gallery import Gallery, make_gallery
-from edge.records import Direction, Image
-from provisioning.boards import board_config, write_board_config
-from provisioning.galleries import publish
+from edge.records import Image
 from provisioning.keys import Fleet, init_fleet
 
-DEVICE = "door-01"
 SEED = 7
 FRAMES_PER_S = 10.0
 """The rate at which the daemon is measured: the issue's idle condition."""
@@ -31,42 +28,26 @@ def random_gallery(people: int, eyes: Eyes, version: int = 1) -> Gallery:
     return make_gallery(version, eyes.embedder.id, eyes.embedder.dimensions, templates)
 
 
-def make_site(folder: Path, gallery: Gallery, broker_url: str, clip: Path, extra: str = "") -> tuple[Fleet, Path]:
+def make_site(
+    folder: Path, gallery: Gallery, broker_url: str, clip: Path, extra: str = ""
+) -> tuple[Fleet, Path]:
     """A fleet with one board that watches a clip; the board's configuration file."""
     fleet = init_fleet(folder, site="hq", devices=[DEVICE])
-    (board,) = fleet.boards()
-    text = board_config(
-        device=DEVICE,
-        site=fleet.site,
-        root_thumbprint=fleet.root_thumbprint,
-        direction=Direction.IN,
-        broker_url=broker_url,
-        sources=[str(clip)],
-    )
-    config = write_board_config(board, text + extra)
-    publish(fleet, gallery)
-    return fleet, config
+    return fleet, set_up_board(fleet, gallery, broker_url=broker_url, sources=[clip], settings=extra)
 
 
 def one_face_640x480(eyes: Eyes) -> Image:
     """A decoded door picture with one face, near the camera."""
-    photo = sample_people()["P44"][0]
-    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
-    walk = render_walkpast(photo, face.box, SEED, frames=48)
-    pictures = [image for image in walk if len(eyes.detector.detect(image)) == 1]
+    walking = walk(eyes, sample_people()["P44"][0], SEED)
+    pictures = [image for image in walking if len(eyes.detector.detect(image)) == 1]
     return max(pictures, key=lambda image: eyes.detector.detect(image)[0].box.width_px)
 
 
 def walk_clip(path: Path, eyes: Eyes, seconds: int) -> Path:
     """Somebody walking past again and again."""
     photo = sample_people()["P44"][0]
-    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
-    frames = int(seconds * FRAMES_PER_S)
-    images = (
-        image
-        for start in range(0, frames, 48)
-        for image in render_walkpast(photo, face.box, SEED + start, frames=48, frames_per_s=FRAMES_PER_S)
-    )
+    starts = range(SEED, SEED + int(seconds * FRAMES_PER_S), WALK_FRAMES)
+    images = (image for seed in starts for image in walk(eyes, photo, seed, frames_per_s=FRAMES_PER_S))
     write_clip(path, images, FRAMES_PER_S)
     return path
 

@@ -24,20 +24,17 @@ from typing import Any
 
 from demo.broker import embedded_broker
 from demo.consumer import listening
+from demo.door import DEVICE, FRAMES_PER_S, WALK_FRAMES, walk
 from demo.people import sample_people
-from demo.walkpast import empty_corridor, render_walkpast, write_clip
+from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import open_eyes
-from edge.camera.pictures import read_picture
 from edge.config import RecognitionConfig
 from edge.errors import HadirError, InputError
-from edge.records import Box, Image
+from edge.records import Image
 
-FRAMES_PER_S = 12.0
-WALK_FRAMES = 48
 GAP_FRAMES = 18
 """A second and a half of empty corridor: longer than a track survives, so that the two never share one."""
 
-DEVICE = "door-01"
 MIN_GOOD_FRAMES = 3
 EXPECTED_EVENTS = 2
 """The daemon's start, and one attendance."""
@@ -116,15 +113,14 @@ def choose_cast(people: dict[str, tuple[Path, ...]], swap: bool) -> Cast:
 
 def render(cast: Cast, seed: int, clip: Path) -> None:
     """Both walks with an empty corridor between and after them, as one clip."""
-    walks = chain(
-        render_walkpast(cast.walks, _face(cast.walks), seed, WALK_FRAMES, frames_per_s=FRAMES_PER_S),
+    eyes = open_eyes(RecognitionConfig(embedder="sface"))
+    scenes = chain(
+        walk(eyes, cast.walks, seed),
         empty_corridor(seed, GAP_FRAMES),
-        render_walkpast(
-            cast.stranger, _face(cast.stranger), seed + 1, WALK_FRAMES, frames_per_s=FRAMES_PER_S
-        ),
+        walk(eyes, cast.stranger, seed + 1),
         empty_corridor(seed + 1, GAP_FRAMES),
     )
-    write_clip(clip, _with_progress(walks, 2 * (WALK_FRAMES + GAP_FRAMES)), FRAMES_PER_S)
+    write_clip(clip, _with_progress(scenes, 2 * (WALK_FRAMES + GAP_FRAMES)), FRAMES_PER_S)
 
 
 def watch_door(config: Path) -> tuple[TrackSeen, ...]:
@@ -195,12 +191,6 @@ def run_command(name: str, *arguments: str) -> None:
     print("".join(f"    {line}\n" for line in result.stdout.splitlines()), end="", flush=True)
     if result.returncode != 0:
         raise InputError(f"{name} {arguments[0]} ended with exit code {result.returncode}")
-
-
-def _face(photo: Path) -> Box:
-    """Where the face is in a portrait."""
-    faces = open_eyes(RecognitionConfig(embedder="sface")).detector.detect(read_picture(photo))
-    return max(faces, key=lambda face: face.box.width_px).box
 
 
 def _with_progress(images: Iterator[Image], count: int) -> Iterator[Image]:

@@ -31,7 +31,12 @@ def configuration() -> str:
 def _section(name: str, kind: Any) -> str:
     notes = _notes(kind)
     hints = get_type_hints(kind, include_extras=True)
-    lines = [f"\n## [{name}]\n", f"{kind.__doc__}\n", "| key | default | allowed | |", "| --- | --- | --- | --- |"]
+    lines = [
+        f"\n## [{name}]\n",
+        f"{kind.__doc__}\n",
+        "| key | default | allowed | |",
+        "| --- | --- | --- | --- |",
+    ]
     for field in dataclasses.fields(kind):
         allowed = config.allowed(hints[field.name]).replace("|", "\\|")
         lines.append(f"| `{field.name}` | {_default(field)} | {allowed} | {notes.get(field.name, '')} |")

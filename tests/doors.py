@@ -5,29 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo.walkpast import empty_corridor, render_walkpast, write_clip
+from demo import door
+from demo.door import DEVICE, FRAMES_PER_S, templates, walk
+from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import Eyes
-from edge.camera.pictures import read_picture
 from edge.recognition.gallery import make_gallery
-from edge.records import Direction, Image, Vector
-from provisioning.boards import board_config, write_board_config
-from provisioning.enrol import enrol
-from provisioning.galleries import publish
+from edge.records import Image, Vector
 from provisioning.keys import Fleet
 
-FRAMES_PER_S = 12.0
-DEVICE = "door-01"
-
-
-def walk(eyes: Eyes, photo: Path, seed: int = 1, frames: int = 48) -> Iterator[Image]:
-    """Somebody walks to the door and through it."""
-    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
-    return render_walkpast(photo, face.box, seed, frames, frames_per_s=FRAMES_PER_S)
+__all__ = [
+    "DEVICE",
+    "FRAMES_PER_S",
+    "Daemon",
+    "daemon",
+    "nobody",
+    "save_clip",
+    "set_up_board",
+    "templates",
+    "walk",
+]
 
 
 def nobody(seconds: float = 1.5, seed: int = 1) -> Iterator[Image]:
@@ -41,12 +42,6 @@ def save_clip(path: Path, *scenes: Iterable[Image]) -> Path:
     return path
 
 
-def templates(eyes: Eyes, people: Mapping[str, Sequence[Path]]) -> dict[str, Vector]:
-    """Enrolled from photographs, as `hadir-provision enrol` does it."""
-    empty = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
-    return {person: enrol(eyes, person, photos, empty).template for person, photos in people.items()}
-
-
 def set_up_board(
     fleet: Fleet,
     eyes: Eyes,
@@ -57,17 +52,11 @@ def set_up_board(
     camera: str = 'pace = "fast"',
     extra: str = "",
 ) -> Path:
-    """Give the first board a gallery and a configuration; returns the configuration's path."""
-    publish(fleet, make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled))
-    text = board_config(
-        device=DEVICE,
-        site=fleet.site,
-        root_thumbprint=fleet.root_thumbprint,
-        direction=Direction.IN,
-        broker_url=broker_url,
-        sources=[str(clip)],
+    """The first board with these people enrolled, watching a clip; returns its configuration's path."""
+    gallery = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled)
+    return door.set_up_board(
+        fleet, gallery, broker_url=broker_url, sources=[clip], settings=f"{camera}\n{extra}"
     )
-    return write_board_config(fleet.folder / "boards" / DEVICE, f"{text}{camera}\n{extra}")
 
 
 @dataclass

@@ -15,21 +15,17 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
+from demo.door import DEVICE, FRAMES_PER_S, set_up_board, templates, walk
 from demo.people import sample_people
-from demo.walkpast import render_walkpast, write_clip
+from demo.walkpast import write_clip
 from edge.assembly import Eyes, open_eyes
-from edge.camera.pictures import read_picture
 from edge.config import RecognitionConfig
 from edge.recognition.gallery import make_gallery
-from edge.records import Direction
-from provisioning.boards import board_config, write_board_config
-from provisioning.enrol import enrol
-from provisioning.galleries import publish
+from provisioning.boards import write_board_config
 from provisioning.keys import Fleet, init_fleet
 from torture.plan import Target
 from torture.verdict import History, Run, Snapshot
 
-DEVICE = "door-01"
 PERSON = "P44"
 EMBEDDER = "sface"
 """Alone, because it starts faster; what is tortured comes after recognition."""
@@ -82,20 +78,10 @@ def make_door(folder: Path, broker_url: str) -> Door:
     clip = folder / "pass.avi"
     _render(eyes, clip)
     fleet = init_fleet(folder / "fleet", site="hq", devices=[DEVICE])
-    empty = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
-    template = enrol(eyes, PERSON, sample_people()[PERSON][:2], empty).template
-    publish(fleet, make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {PERSON: template}))
-    (board,) = fleet.boards()
-    text = board_config(
-        device=DEVICE,
-        site=fleet.site,
-        root_thumbprint=fleet.root_thumbprint,
-        direction=Direction.IN,
-        broker_url=broker_url,
-        sources=[str(clip)] * PASSES,
-    )
-    settings = f'pace = "fast"\n[recognition]\nembedder = "{EMBEDDER}"\n[decide]\ncooldown_s = 0\n'
-    write_board_config(board, text + settings)
+    enrolled = templates(eyes, {PERSON: sample_people()[PERSON][:2]})
+    gallery = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled)
+    settings = f'pace = "fast"\n[recognition]\nembedder = "{EMBEDDER}"\n[decide]\ncooldown_s = 0'
+    set_up_board(fleet, gallery, broker_url=broker_url, sources=[clip] * PASSES, settings=settings)
     return Door(folder, fleet)
 
 
@@ -229,7 +215,5 @@ def watch(command: Sequence[str], kill_after_s: float | None) -> Death:
 
 
 def _render(eyes: Eyes, clip: Path) -> None:
-    photo = sample_people()[PERSON][2]
-    face = max(eyes.detector.detect(read_picture(photo)), key=lambda face: face.box.width_px)
-    walk = render_walkpast(photo, face.box, seed=1, frames=48, frames_per_s=12.0)
-    write_clip(clip, islice(walk, FIRST_FRAME, FIRST_FRAME + FRAMES), 12.0)
+    near = islice(walk(eyes, sample_people()[PERSON][2]), FIRST_FRAME, FIRST_FRAME + FRAMES)
+    write_clip(clip, near, FRAMES_PER_S)
