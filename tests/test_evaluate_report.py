@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 
 from demo.people import sample_people
+from demo.walkpast import empty_corridor, render_walkpast, write_clip
+from edge.assembly import open_eyes
+from edge.camera.pictures import read_picture
+from edge.config import RecognitionConfig
 from edge.errors import InputError
 from edge.evaluate import openset, page, plots
 from edge.evaluate.cli import add_commands
@@ -149,12 +153,12 @@ def test_a_report_is_its_owners_alone_and_replaces_the_one_before(tmp_path: Path
     file = tmp_path / "report.html"
     file.write_text("old")
     file.chmod(0o644)
-    page.write_private(file, "new")
+    page.write_private(file, b"new")
     assert file.read_text() == "new"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [file], "nothing half-written is left"
     with pytest.raises(InputError, match="cannot be written"):
-        page.write_private(tmp_path / "absent" / "report.html", "new")
+        page.write_private(tmp_path / "absent" / "report.html", b"new")
 
 
 # The whole report, on made-up vectors and grey pictures
@@ -200,7 +204,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     spec = load_manifest(None).embedder("facenet+sface")
     cells = (Cell(8, 3, 1), Cell(8, 1, 3), Cell(200, 3, 1))
     outcomes = list(openset.identify(embeddings, spec.threshold, cells))
-    context = Context("hadir-edge evaluate openset people", spec, OneFace(), "people")
+    context = Context("hadir-edge evaluate openset people", spec, OneFace(), "people", spec.threshold)
     return openset_report(context, embeddings, embeddings, outcomes)
 
 
@@ -329,6 +333,53 @@ def test_a_report_that_could_not_be_written_is_refused_before_any_work(folder: P
     for file in (tmp_path, tmp_path / "absent" / "report.html"):
         with pytest.raises(InputError, match="cannot be written"):
             run("openset", folder, "--models-dir", tmp_path / "none", "--html", file)
+
+
+def test_photographs_are_collected_from_a_clip_as_the_daemon_would_use_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    portrait = sample_people()["P44"][0]
+    face = Box(0, 0, 1, 1)
+    for found in open_eyes(RecognitionConfig()).detector.detect(read_picture(portrait)):
+        face = found.box
+    clip = tmp_path / "clip.avi"
+    write_clip(clip, render_walkpast(portrait, face, seed=3), frames_per_s=12)
+    person = tmp_path / "people" / "E1"
+    run("collect", clip, person, "--most", "4")
+    assert "4 photographs from" in capsys.readouterr().out
+    files = sorted(person.iterdir())
+    assert [file.name for file in files] == ["0001.png", "0002.png", "0003.png", "0004.png"]
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
+    assert stat.S_IMODE(person.stat().st_mode) == 0o700
+    run("collect", clip, person, "--most", "1")
+    assert (person / "0005.png").exists(), "numbered on, and nothing overwritten"
+    (person / "office_17.jpg").write_bytes(portrait.read_bytes())
+    run("collect", clip, person, "--most", "1")
+    assert (person / "0018.png").exists(), "what was there before stays first, whatever it is called"
+
+    run("openset", tmp_path / "people", "--enrolled", "1", "--cache", tmp_path / "cache")
+    assert "7 photographs of 1 people; no face found in 0" in capsys.readouterr().out
+
+
+def test_a_clip_that_gives_nothing_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = tmp_path / "clip.avi"
+    write_clip(clip, empty_corridor(seed=3, frames=6), frames_per_s=12)
+    run("collect", clip, tmp_path / "E1")
+    printed = capsys.readouterr().out
+    assert "0 photographs from" in printed
+    assert "frames not used: nobody" in printed
+    assert not (tmp_path / "E1").exists()
+
+
+def test_a_few_volunteers_are_judged_at_the_threshold_of_the_whole_company(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, file = load_manifest(None).embedder("facenet+sface"), tmp_path / "report.html"
+    cache = tmp_path / "cache"
+    run("openset", folder, "--enrolled", "1", "--as-if-enrolled", "300", "--cache", cache, "--html", file)
+    capsys.readouterr()
+    assert f"shipped threshold of {spec.threshold(300):.3f}" in file.read_text()
+    assert spec.threshold(300) > spec.threshold(1)
 
 
 def test_templates_are_not_degraded_alone(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ MAX_ENROLLED = 100_000
 MAX_NAMED = 20
 """Photographs without a face that are printed by name."""
 
+COLLECT = "photographs of one person from a clip of the door, as the daemon would use them"
+
 
 def add_commands(subparsers: Any) -> None:
     """Add `evaluate` and what it measures to the command's subparsers."""
@@ -51,6 +53,17 @@ def add_commands(subparsers: Any) -> None:
             )
         measure.set_defaults(act=act)
 
+    collect = measures.add_parser("collect", help=COLLECT, description=COLLECT)
+    collect.add_argument("clip", type=Path, metavar="CLIP", help="a video, or a folder of its frames")
+    collect.add_argument(
+        "person", type=Path, metavar="PERSON", help="the person's folder, as in people/E1042"
+    )
+    collect.add_argument(
+        "--most", type=_count, default=12, metavar="N", help="photographs; default %(default)s"
+    )
+    collect.add_argument("--models-dir", type=Path, metavar="FOLDER", help="default: the installed models")
+    collect.set_defaults(act=_collect)
+
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
@@ -70,6 +83,12 @@ def _add_openset_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,…",
         default="100,200,500,1000",
         help="how many are enrolled, the others being strangers; default: %(default)s",
+    )
+    parser.add_argument(
+        "--as-if-enrolled",
+        type=_count,
+        metavar="N",
+        help="judge at the threshold that the daemon takes for N enrolled; default: for as many as are",
     )
     parser.add_argument(
         "--degrade",
@@ -96,6 +115,23 @@ def _threads(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 16:  # noqa: PLR2004  as in the configuration
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 to 16")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_ENROLLED:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 to {MAX_ENROLLED:,}")
+    return int(text)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from edge.assembly import open_eyes  # noqa: PLC0415 - see TYPE_CHECKING above
+    from edge.config import QualityConfig, RecognitionConfig  # noqa: PLC0415
+    from edge.evaluate.collect import collect, report  # noqa: PLC0415
+
+    detector = open_eyes(RecognitionConfig(models_dir=options.models_dir)).detector
+    print(
+        report(collect(options.clip, options.person, detector, QualityConfig(), options.most), options.person)
+    )
 
 
 def _lfw(options: argparse.Namespace) -> None:
@@ -131,7 +167,7 @@ def _openset(options: argparse.Namespace) -> None:
     print(openset.HEADING)
     outcomes = []
     cells = openset.cells(options.enrolled)
-    for outcome in openset.identify(probes, eyes.spec.threshold, cells, templates=templates):
+    for outcome in openset.identify(probes, _threshold(eyes, options), cells, templates=templates):
         print(openset.line(outcome), flush=True)
         outcomes.append(outcome)
     _write(options.json, "evaluate openset", probes, openset.figures(outcomes))
@@ -185,7 +221,14 @@ def _context(eyes: Eyes, options: argparse.Namespace) -> Context:
     from edge.evaluate.report import Context  # noqa: PLC0415
 
     command = shlex.join(["hadir-edge", *sys.argv[1:]])
-    return Context(command, eyes.spec, eyes.detector, options.folder.resolve().name)
+    name = options.folder.resolve().name
+    return Context(command, eyes.spec, eyes.detector, name, _threshold(eyes, options))
+
+
+def _threshold(eyes: Eyes, options: argparse.Namespace) -> Callable[[int], float]:
+    """The manifest's by number enrolled, or for the number that `openset --as-if-enrolled` names."""
+    as_if = getattr(options, "as_if_enrolled", None)
+    return eyes.spec.threshold if as_if is None else lambda _: eyes.spec.threshold(as_if)
 
 
 def _check_html(file: Path | None) -> None:
@@ -197,7 +240,7 @@ def _check_html(file: Path | None) -> None:
 def _write_html(file: Path, text: str) -> None:
     from edge.evaluate.page import write_private  # noqa: PLC0415
 
-    write_private(file, text)
+    write_private(file, text.encode())
     print(f"{file}: written; it contains pictures of people")
 
 

@@ -189,13 +189,13 @@ def pairs(shown: Sequence[str]) -> str:
     return '<div class="pairs">\n' + "\n".join(shown) + "\n</div>"
 
 
-def write_private(file: Path, text: str) -> None:
+def write_private(file: Path, content: bytes) -> None:
     """Readable by its owner only, whole or not at all. Raises InputError where it cannot be written."""
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")  # mode 0600
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
             Path(name).replace(file)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ Everything is computed from what the command measured; only the thumbnails are r
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -60,6 +60,8 @@ class Context:
     detector: FindsFaces
     folder: str
     """Its name, for people."""
+    threshold: Callable[[int], float]
+    """The similarity at which the daemon would decide, by number enrolled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,7 @@ def _looked_into(context: Context, probes: Embeddings, templates: Embeddings, ce
     enrolled = seen if templates is probes else Runs(templates)
     draws = [draw(seen, enrolled, cell, seed) for seed in SEEDS]
     trials = [run_trial(drawn) for drawn in draws]
-    shipped = context.spec.threshold(cell.enrolled)
+    shipped = context.threshold(cell.enrolled)
     pictures = _Pictures(probes, context.detector), _Pictures(templates, context.detector)
     mated, strangers = (
         np.concatenate([getattr(trial, kind) for trial in trials]) for kind in ("mated", "strangers")
