@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge import __version__
+from edge.board.alone import alone_on
 from edge.config import load_config
 from edge.errors import HadirError
 from edge.evaluate.cli import add_commands as add_evaluation
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from edge.service import Service  # noqa: PLC0415 - --help and --version need no models
 
-    Service(load_config(options.config)).run()
+    config = load_config(options.config)
+    with alone_on(config.device.state_dir):
+        Service(config).run()
 
 
 def _check(options: argparse.Namespace) -> int:

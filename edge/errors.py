@@ -11,7 +11,8 @@
     │   └── InputError          a file or argument that a person named on a command line
     ├── RetryLater          the outside world is not ready; try again with backoff
     │   ├── CameraUnavailable   the camera does not open or stopped giving frames
-    │   └── BrokerUnavailable   the broker cannot be reached or refused the connection
+    │   ├── BrokerUnavailable   the broker cannot be reached or refused the connection
+    │   └── AlreadyRunning      another daemon works on the same state
     ├── SkipThis            this one input is unusable, the next may be good
     │   ├── BadImage            not a picture that the road can take
     │   └── NotEnrollable       a photograph that must not become a template
@@ -74,6 +75,10 @@ class CameraUnavailable(RetryLater):
 
 class BrokerUnavailable(RetryLater):
     """The broker cannot be reached, or refused this connection."""
+
+
+class AlreadyRunning(RetryLater):
+    """Another daemon works on the same state; two would throw each other off the broker."""
 
 
 class SkipThis(HadirError):

@@ -11,7 +11,7 @@ import pytest
 from demo.broker import embedded_broker
 from demo.consumer import listening
 from edge.assembly import Eyes
-from edge.errors import CannotRecord, ConfigError, GalleryError, InputError
+from edge.errors import AlreadyRunning, CannotRecord, ConfigError, GalleryError, InputError
 from edge.records import Vector
 from edge.uplink.outbox import Outbox, PreviousRun
 from provisioning.keys import Fleet
@@ -145,6 +145,17 @@ def test_at_the_end_what_the_broker_did_not_take_waits_for_the_next_start(
         assert "waiting=2" in board.log()
     with outbox_of(config) as outbox:
         assert [event.seq for event in outbox.waiting(0, 10)] == [1, 2]
+
+
+def test_a_second_daemon_on_the_same_board_is_refused_and_the_first_goes_on(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+) -> None:
+    config = set_up_board(fleet, eyes, enrolled, broker_url=broker, clip=clip, camera='at_end = "repeat"')
+    with daemon(config) as first:
+        assert first.said("first frame processed")
+        assert "another hadir-edge" in refused(config, AlreadyRunning.exit_code)
+        first.process.send_signal(signal.SIGTERM)
+        assert first.ended() == 0
 
 
 def refused(config: Path, exit_code: int) -> str:
