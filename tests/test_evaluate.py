@@ -24,6 +24,7 @@ from edge.evaluate import conditions, lfw, openset, thresholds
 from edge.evaluate.bootstrap import draw_people, interval, none_among
 from edge.evaluate.cli import add_commands
 from edge.evaluate.dataset import (
+    AFTER_VECTORS,
     BOX,
     STAGES_MS,
     Album,
@@ -288,6 +289,12 @@ def test_whatever_shapes_a_vector_makes_the_cache_miss(tmp_path: Path) -> None:
     write_picture(people / "Bob" / "1.png", 9)
     assert runs_the_models()
     assert not runs_the_models()
+
+
+def test_every_module_that_the_cache_leaves_out_is_there() -> None:
+    """A renamed one would count again, which only costs time; a shaping one among them would serve stale vectors."""
+    assert all((ROOT / "edge" / "recognition" / f"{name}.py").exists() for name in AFTER_VECTORS)
+    assert not {"detect", "align", "embed", "tflite", "quality"} & set(AFTER_VECTORS)
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:

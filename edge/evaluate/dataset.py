@@ -32,11 +32,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import recognition
 from edge.camera.pictures import PICTURE_FORMATS, PICTURE_SUFFIXES, read_named_file, read_picture
 from edge.errors import BadImage, InputError
 from edge.evaluate import conditions, coverings, degrade
 from edge.evaluate.progress import Progress
-from edge.recognition import align, detect, embed, quality, tflite
 from edge.records import Face, Image, Vector
 
 NO_SIMILARITY = -1.0
@@ -46,6 +46,9 @@ MAX_PAIRS_BYTES = 16 * 2**20
 """LFW's largest pairs file has 0.2 MB."""
 
 MAX_PAIRS = 1_000_000
+
+AFTER_VECTORS = ("decide", "gallery", "manifest", "match", "track")
+"""Modules of recognition that do not shape a vector; what the manifest says is in the embedder's id."""
 
 FACE_CHOICE = "nearest to the centre"
 
@@ -259,9 +262,9 @@ def _embed_one(
 def _key(album: Album, detector: FindsFaces, embedder: EmbedsFaces, degradation: str) -> str:
     """SHA-256 in hex over everything that shapes the vectors and the measures."""
     stats = [(album.folder / name).stat() for name in album.files]
-    stages = (detect, align, embed, tflite, quality, conditions)
     # While the code is being worked on, an embedder id or a name alone would serve stale vectors.
-    code = [inspect.getsource(module) for module in (*stages, *((degrade, coverings) if degradation else ()))]
+    changes = (degrade, coverings) if degradation else ()
+    code = [_stages(), *(inspect.getsource(module) for module in (conditions, *changes))]
     shaping = {
         "embedder": embedder.id,
         "min_confidence": detector.min_confidence,
@@ -275,6 +278,12 @@ def _key(album: Album, detector: FindsFaces, embedder: EmbedsFaces, degradation:
         ],
     }
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+def _stages() -> dict[str, str]:
+    """The code of the room that turns pictures into vectors; what is new there counts until it is in AFTER_VECTORS."""
+    files = sorted(Path(recognition.__path__[0]).glob("*.py"))
+    return {file.stem: file.read_text(encoding="utf-8") for file in files if file.stem not in AFTER_VECTORS}
 
 
 def _load(file: Path, shape: tuple[int, int]) -> _Stored | None:

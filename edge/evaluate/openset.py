@@ -389,7 +389,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
     return measured
 
 
-RATE_WIDTH = 18
+RATE_WIDTH = 20
 
 HEADING = (
     "FNIR in percent at three FPIRs, then FNIR and FPIR in percent at the threshold that the daemon takes\n"
