@@ -24,7 +24,8 @@ from edge.evaluate.cli import add_commands
 from edge.evaluate.conditions import NAMES
 from edge.evaluate.dataset import BOX, MEASURES, Embeddings, open_album
 from edge.evaluate.openset import Cell
-from edge.evaluate.report import Context, openset_report
+from edge.evaluate.openset_report import openset_report
+from edge.evaluate.report import Context
 from edge.recognition.align import ARCFACE_POINTS
 from edge.recognition.manifest import load_manifest
 from edge.records import Box, Face, Image
@@ -397,6 +398,6 @@ def test_an_impossible_number_enrolled_is_refused(sizes: str, capsys: pytest.Cap
 def test_every_degradation_of_the_command_exists() -> None:
     from edge.evaluate.cli import DEGRADATIONS  # noqa: PLC0415
     from edge.evaluate.degrade import CHANGES  # noqa: PLC0415
-    from edge.evaluate.report import SEEN_AS  # noqa: PLC0415
+    from edge.evaluate.openset_report import SEEN_AS  # noqa: PLC0415
 
     assert set(DEGRADATIONS) == set(CHANGES) == set(SEEN_AS)

@@ -147,7 +147,7 @@ def _lfw(options: argparse.Namespace) -> None:
     print(lfw.report(result))
     _write(options.json, "evaluate lfw", embeddings, lfw.figures(result))
     if options.html is not None:
-        from edge.evaluate.report import lfw_report  # noqa: PLC0415
+        from edge.evaluate.lfw_report import lfw_report  # noqa: PLC0415
 
         _write_html(options.html, lfw_report(_context(eyes, options), embeddings, folds, result))
 
@@ -172,7 +172,7 @@ def _openset(options: argparse.Namespace) -> None:
         outcomes.append(outcome)
     _write(options.json, "evaluate openset", probes, openset.figures(outcomes))
     if options.html is not None:
-        from edge.evaluate.report import openset_report  # noqa: PLC0415
+        from edge.evaluate.openset_report import openset_report  # noqa: PLC0415
 
         _write_html(options.html, openset_report(_context(eyes, options), probes, templates, outcomes))
 
