@@ -485,6 +485,23 @@ def test_the_size_of_a_progressive_jpeg_and_of_a_bitmap_stored_from_the_top_is_t
     assert picture_size(b"BM" + bytes(12) + struct.pack("<IHH", 12, 30, 20)) == (30, 20)
 
 
+def test_the_size_of_a_webp_is_told_for_each_of_its_three_kinds_and_of_no_fourth() -> None:
+    """By hand after RFC 9649, since an OpenCV may write but one of them."""
+    riff = b"RIFF\0\0\0\0WEBP"
+    canvas = b"VP8X" + bytes(8) + (299).to_bytes(3, "little") + (199).to_bytes(3, "little")
+    lossless = b"VP8L" + bytes(4) + b"\x2f" + struct.pack("<I", 299 | 199 << 14) + bytes(8)
+    lossy = b"VP8 " + bytes(10) + struct.pack("<HH", 300 | 1 << 14, 200)
+    for picture in (canvas, lossless, lossy):
+        assert picture_size(riff + picture) == (300, 200), picture[:4]
+    assert picture_size(riff + b"VP9 " + bytes(30)) is None
+
+
+def test_a_jpeg_with_fill_bytes_before_its_markers_tells_its_size() -> None:
+    """Any marker may be preceded by any number of 0xFF (ITU-T T.81, B.1.1.2)."""
+    plain = cv2.imencode(".jpg", grey(9))[1].tobytes()
+    assert picture_size(plain[:2] + b"\xff\xff\xff" + plain[2:]) == (WIDTH, HEIGHT)
+
+
 @given(
     start=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF0000WEBPVP8 "]),
     rest=st.binary(max_size=60),
@@ -712,6 +729,32 @@ def test_a_streams_rate_is_limited_by_the_clock() -> None:
 def test_reading_a_stream_that_is_not_open_says_so() -> None:
     with pytest.raises(CameraUnavailable, match="not open"):
         RtspCamera("rtsp://127.0.0.1/door").read()
+
+
+class Undecodable:
+    """An OpenCV capture that gets packets and can make no picture of them."""
+
+    def __init__(self, *_: object) -> None:
+        self.grabbed = 0
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        return self.grabbed == 1
+
+    def retrieve(self) -> tuple[bool, None]:
+        return False, None
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_stream_of_which_nothing_can_be_decoded_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Undecodable)
+    with RtspCamera("rtsp://127.0.0.1/door") as camera, pytest.raises(CameraUnavailable, match="stopped"):
+        camera.read()
 
 
 # Real clips.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge.camera import Camera, Origin
-from edge.camera.gstreamer import GstreamerCamera, command, csi_source, origin_of
+from edge.camera.gstreamer import GstreamerCamera, _Child, command, csi_source, origin_of
 from edge.camera.picamera import BUFFERS, PiCamera
 from edge.camera.rtsp import FFMPEG_OPTIONS, RtspCamera
 from edge.camera.v4l2 import MAX_UNREADABLE, V4l2Camera
@@ -368,6 +368,17 @@ def test_what_the_child_said_is_in_the_error(gst: None) -> None:
     with pytest.raises(CameraUnavailable, match=r"it said: .*[Nn]o such file"):
         GstreamerCamera("v4l2src device=/dev/video99", size=(WIDTH, HEIGHT)).open()
     assert not children()
+
+
+def test_of_a_child_that_says_much_the_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says why it ends last, and the pipe of pictures may be at its end before all of that was read."""
+    monkeypatch.setattr("edge.camera.gstreamer.CHUNK_BYTES", 1000)
+    child = _Child(["/bin/sh", "-c", "yes nonsense | head -c 5000 >&2; echo the sensor is gone >&2"])
+    child._process.wait(20)
+    with pytest.raises(CameraUnavailable, match=r"it said: .*the sensor is gone$") as ended:
+        child.read(10, timeout_s=20)
+    assert len(str(ended.value)) < 2200
+    child.end()
 
 
 def test_an_element_that_does_not_exist_is_named(gst: None) -> None:

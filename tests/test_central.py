@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from queue import Full
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -37,6 +39,7 @@ from edge.trust.jws import SigningKey, decode_base64url, encode_base64url, sign
 from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES, attendance_claims, start_claims
 from provisioning.keys import DEVICES_FILE, Fleet
 from tests.brokers import BROKERS, Publish, mosquitto, publishing
+from tests.certificates import tls_door
 from tests.peers import ScriptedBroker
 
 NOW_S = 1_764_000_000.0
@@ -251,6 +254,48 @@ def test_nobody_reading_what_it_prints_is_no_traceback(fleet: Fleet, board: Boar
         assert process.wait(20) == os.EX_IOERR
 
 
+@contextmanager
+def usual_signals() -> Iterator[None]:
+    """The consumer runs in this process, which keeps its own handlers."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Stopping:
+    """A consumer that is told to stop while two messages are here already."""
+
+    messages: list[Message]
+
+    def take(self, timeout_s: float) -> Message | None:
+        signal.raise_signal(signal.SIGTERM)
+        return None
+
+    def left(self) -> Iterator[Message]:
+        yield from self.messages
+
+
+def test_told_to_stop_it_still_tells_what_is_here(
+    fleet: Fleet, board: Board, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acknowledged: list[int] = []
+    messages = [
+        Message(board.topic, board.next().encode(), partial(acknowledged.append, number)) for number in (1, 2)
+    ]
+    monkeypatch.setattr("central.cli.consuming", lambda broker: nullcontext(Stopping(messages)))
+    with usual_signals():
+        devices = str(fleet.folder / DEVICES_FILE)
+        assert main(["listen", "--broker", "mqtt://127.0.0.1:9", "--devices", devices]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["verified", "verified"]
+    assert acknowledged == [1, 2]
+    assert said.err.splitlines()[-1] == "attendances 1, counted 2, waiting 0, lost 0"
+
+
 # One message after the other, without a broker
 
 
@@ -373,10 +418,10 @@ class Acknowledging:
     client: mqtt.Client
     log: list[str]
 
-    def connect(self) -> None:
-        success = ReasonCode(PacketTypes.CONNACK, "Success")
+    def connect(self, reason: str = "Success") -> None:
+        code = ReasonCode(PacketTypes.CONNACK, reason)
         assert self.client.on_connect is not None
-        self.client.on_connect(self.client, None, {}, success, None)  # type: ignore[call-arg, arg-type]
+        self.client.on_connect(self.client, None, {}, code, None)  # type: ignore[call-arg, arg-type]
 
     def disconnect(self) -> None:
         reason = ReasonCode(PacketTypes.DISCONNECT, "Server busy")
@@ -449,6 +494,17 @@ def test_a_subscription_that_is_not_renewed_is_an_error_once_all_was_taken(
         acknowledging.consumer.take(0)
 
 
+def test_a_broker_that_is_busy_when_it_is_found_again_is_tried_again(acknowledging: Acknowledging) -> None:
+    """Only at the start is a refusal the end: somebody is there who mends it."""
+    acknowledging.connect()
+    acknowledging.subscribed("Granted QoS 1")
+    acknowledging.disconnect()
+    acknowledging.connect("Server busy")
+    assert acknowledging.consumer.take(0) is None
+    acknowledging.connect()
+    assert acknowledging.log == ["subscribe", "subscribe"]
+
+
 def test_a_topic_that_is_no_utf8_does_not_end_the_thread_that_receives(acknowledging: Acknowledging) -> None:
     acknowledging.deliver(mid=1, topic=b"hadir/v1/\xff/up/event")
     assert taken(acknowledging.consumer).topic == "(not UTF-8)"
@@ -474,6 +530,33 @@ def test_a_full_queue_holds_the_broker_back_until_something_is_taken(acknowledgi
         seen += 1
     receiving.join(20)
     assert seen == MAX_QUEUED + 1
+
+
+def test_while_the_queue_stays_full_it_is_tried_again_and_nothing_is_lost(
+    acknowledging: Acknowledging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.consume._PUT_S", 0.001)
+    queue = acknowledging.consumer._messages
+    put, was_full = queue.put, threading.Event()
+
+    def noticing(message: Message, timeout: float) -> None:
+        try:
+            put(message, timeout=timeout)
+        except Full:
+            was_full.set()
+            raise
+
+    monkeypatch.setattr(queue, "put", noticing)
+    for mid in range(1, MAX_QUEUED + 1):
+        acknowledging.deliver(mid)
+    receiving = threading.Thread(target=acknowledging.deliver, args=(MAX_QUEUED + 1,))
+    receiving.start()
+    assert was_full.wait(20)
+    taken(acknowledging.consumer).acknowledge()
+    receiving.join(20)
+    for message in acknowledging.consumer.left():
+        message.acknowledge()
+    assert acknowledging.log == [f"ack {mid}" for mid in range(1, MAX_QUEUED + 2)]
 
 
 def test_a_full_queue_does_not_hold_up_the_end(acknowledging: Acknowledging) -> None:
@@ -509,12 +592,8 @@ def test_a_broker_that_was_away_is_found_again_and_subscribed_to_anew(board: Boa
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     """Exit code and the one line that it says."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with usual_signals():
         code = main(["listen", *map(str, arguments)])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("hadir-central: ")
@@ -646,3 +725,11 @@ def test_an_encrypted_private_key_is_refused_and_not_asked_a_password_for(tmp_pa
     )
     with pytest.raises(ConfigError, match="certificate files cannot be used"), consuming(address):
         raise AssertionError("it connected")
+
+
+def test_over_tls_with_its_certificate_it_listens() -> None:
+    with tls_door() as door:
+        pair = door.authority.issue("central-1")
+        address = BrokerAddress(door.url, "central-1", door.authority.certificate, pair.certificate, pair.key)
+        with consuming(address) as consumer:
+            assert consumer.take(0) is None

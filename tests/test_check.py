@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import io
 import json
 import os
@@ -33,8 +34,9 @@ from edge.check import checks, judge, look
 from edge.check.checks import CHECKS, Beside, check, exit_code, guarded, is_recording, judge_broker, login_for
 from edge.check.findings import Finding, Verdict, failed, ok, warning, worst
 from edge.check.show import as_json, as_text, wants_colour
-from edge.config import BrokerConfig, CameraConfig, Config, QualityConfig
-from edge.errors import ConfigError, GalleryError, HadirError
+from edge.check.user import become_the_daemons_user
+from edge.config import BrokerConfig, CameraConfig, Config, QualityConfig, load_config
+from edge.errors import CameraUnavailable, ConfigError, GalleryError, HadirError
 from edge.records import ClockState, NoAttendance, TimeReading, Vector
 from edge.uplink.outbox import Glimpse, Outbox
 from provisioning.keys import Fleet
@@ -162,6 +164,35 @@ def test_without_models_or_keys_the_gallery_says_whom_it_waits_for(config: Path,
     assert found["camera"].verdict is OK, "a camera can be judged without models"
 
 
+def test_a_gallery_of_nobody_is_a_warning(
+    fleet: Fleet, eyes: Eyes, clip: Path, broker: ScriptedBroker
+) -> None:
+    config = set_up_board(fleet, eyes, {}, broker_url=broker.url, clip=clip)
+    found = by_name(check(config, good_clock()))["gallery"]
+    assert (found.verdict, "enrolled: 0" in found.found) == (WARNING, True)
+    assert "hadir-provision enrol" in found.remedy
+
+
+def test_a_camera_that_the_daemon_has_is_left_to_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> judge.View:
+        raise AssertionError("two cannot have a device at once")
+
+    monkeypatch.setattr(checks, "look", opened)
+    settings = replace(load_config(config), camera=CameraConfig(kind="v4l2"))
+    found = checks._camera(config, settings, running=812)
+    assert (found.verdict, "not opened: the daemon has it" in found.found) == (OK, True)
+
+
+def test_a_disk_that_cannot_be_examined_is_a_failure(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> Space:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(checks, "read_space", broken)
+    found = by_name(check(config, good_clock()))["disk"]
+    assert (found.verdict, "cannot be examined (Input/output error)" in found.found) == (FAILURE, True)
+    assert "dmesg" in found.remedy
+
+
 def test_without_a_configuration_the_machine_is_still_looked_at(tmp_path: Path) -> None:
     findings = check(tmp_path / "none.toml", good_clock())
     found = by_name(findings)
@@ -247,6 +278,27 @@ def test_what_a_camera_started_does_not_outlive_the_look(
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         assert pipe.read() == b"", "its end comes when the last holder of the other end is gone"
+
+
+class Blind:
+    """A camera that opens, and is over before its first picture."""
+
+    def __enter__(self) -> Blind:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+    def read(self) -> None:
+        """No picture."""
+
+
+def test_a_camera_without_a_single_picture_is_a_finding(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "open_camera", lambda settings, stop: Blind())
+    with pytest.raises(CameraUnavailable, match="it gave no picture at all; check its cable"):
+        look.view(load_config(config))
 
 
 def test_a_driver_that_crashes_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -615,3 +667,69 @@ def test_root_looks_with_the_eyes_of_the_daemons_user(config: Path) -> None:
             check=True,
         )
     assert result.stdout.split("\n")[:2] == [f"{nobody.pw_uid} {nobody.pw_uid}", "not readable"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """As root, what is asked of the kernel, in order; it is not done, since there would be no way back."""
+    calls: list[tuple[str, object]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in ("setgroups", "setgid", "setuid"):
+        monkeypatch.setattr(os, name, lambda wanted, name=name: calls.append((name, wanted)))
+    return calls
+
+
+def owned_by(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file seems to be this user's."""
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        told = list(real(path, follow_symlinks=follow_symlinks))
+        told[4] = uid
+        return os.stat_result(told)
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+
+def test_root_gives_up_groups_before_group_and_group_before_user(
+    config: Path, asked: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any other order the kernel would refuse the rest, or root's groups would be kept."""
+    nobody = pwd.getpwnam("nobody")
+    owned_by(nobody.pw_uid, monkeypatch)
+    become_the_daemons_user(config)
+    assert [name for name, _ in asked] == ["setgroups", "setgid", "setuid"]
+    groups, group, user = (wanted for _, wanted in asked)
+    assert (group, user) == (nobody.pw_gid, nobody.pw_uid)
+    assert isinstance(groups, list)
+    cameras = {entry.gr_gid for entry in grp.getgrall() if entry.gr_name == "video"}
+    assert set(groups) == {nobody.pw_gid} | cameras
+
+
+def test_an_owner_without_a_name_is_become_as_well(
+    config: Path, asked: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card from another board."""
+    nameless = next(
+        uid for uid in range(50_000, 60_000) if uid not in {user.pw_uid for user in pwd.getpwall()}
+    )
+    owned_by(nameless, monkeypatch)
+    become_the_daemons_user(config)
+    assert dict(asked)["setuid"] == dict(asked)["setgid"] == nameless
+
+
+def test_root_stays_where_the_board_is_roots_or_says_nothing_of_an_owner(
+    config: Path, tmp_path: Path, asked: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_the_daemons_user(tmp_path / "none.toml")
+    owned_by(0, monkeypatch)
+    become_the_daemons_user(config)
+    assert asked == []
+
+
+def test_an_ordinary_user_stays_who_he_is(
+    config: Path, asked: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    become_the_daemons_user(config)
+    assert asked == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from edge.errors import GalleryError, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.records import Image
 from provisioning.cli import main
-from provisioning.enrol import Enrolment, embed_photo, enrol
+from provisioning.enrol import MAX_PHOTOS, Enrolment, _refuse_unfit, embed_photo, enrol
 from provisioning.galleries import current_gallery, publish, with_person
 from provisioning.keys import Fleet
 from tests.conftest import People
@@ -82,6 +83,33 @@ def test_a_face_that_is_too_small_is_refused(
         enrol(eyes, "E1", [saved(tmp_path / "small.png", small.astype(np.uint8))], nobody)
 
 
+def test_no_photograph_and_a_whole_album_are_refused(eyes: Eyes, people: People, nobody: Gallery) -> None:
+    for photos in ([], [people["P44"][0]] * (MAX_PHOTOS + 1)):
+        with pytest.raises(InputError, match=f"E1: {len(photos)} photographs; give 1 to {MAX_PHOTOS}"):
+            enrol(eyes, "E1", photos, nobody)
+
+
+@pytest.mark.parametrize("kind", ["to the side", "down onto a shoulder"])
+def test_a_face_that_is_turned_away_is_refused(eyes: Eyes, people: People, kind: str) -> None:
+    """The detector finds few of them, and none reliably, so its keypoints are moved here."""
+    photo = people["P44"][0]
+    image = read_picture(photo)
+    (face,) = eyes.detector.detect(image)
+    _refuse_unfit(image, face, photo)
+    middle = face.keypoints.mean(axis=0)
+    if kind == "to the side":
+        turned = face.keypoints.copy()
+        turned[2] = turned[0]  # the nose over the right eye
+    else:
+        angle = np.deg2rad(40)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        turned = ((face.keypoints - middle) @ turn + middle).astype(np.float32)
+    with pytest.raises(
+        NotEnrollable, match=f"{photo.name}: the face is turned away; take a picture from the fr"
+    ):
+        _refuse_unfit(image, replace(face, keypoints=turned), photo)
+
+
 def test_a_photograph_of_somebody_else_among_the_others_is_refused_by_name(
     eyes: Eyes, people: People, nobody: Gallery
 ) -> None:
@@ -139,6 +167,19 @@ def test_the_commands_make_a_board_and_say_what_they_made(
         "gallery.hadir",
         "keys.jws",
     ]
+
+
+def test_enrolling_somebody_under_a_second_id_is_done_and_warned_of(
+    fleet: Fleet, people: People, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The administrator decides: twins are no mistake."""
+    assert main(["enrol", str(fleet.folder), "P44", str(people["P44"][0])]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["enrol", str(fleet.folder), "E9", str(people["P44"][1])]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("warning: E9 looks like P44 (similarity 0.")
+    assert "the same person under two ids?" in said.err
+    assert "gallery version 2, 2 people" in said.out
 
 
 @pytest.mark.parametrize("kind", CAMERA_KINDS)

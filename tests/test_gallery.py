@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import GalleryError
+from edge.recognition import gallery as gallery_module
 from edge.recognition.gallery import GALLERY_TYP, Gallery, encode_gallery, make_gallery, read_gallery
 from edge.records import Vector
 from edge.trust.jws import SigningKey, VerificationKey
@@ -158,3 +159,44 @@ def test_a_signed_gallery_with_unsorted_double_or_odd_ids_is_refused(
     matrix = np.stack(list(random_templates(2).values()))
     with pytest.raises(GalleryError, match="damaged"):
         read(path, encoded(key, Gallery(1, EMBEDDER, people, matrix)), keys)
+
+
+def test_a_file_too_large_for_any_gallery_is_refused(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(key)
+    monkeypatch.setattr(gallery_module, "MAX_GALLERY_BYTES", len(content))
+    assert read(path, content, keys).version == 3
+    monkeypatch.setattr(gallery_module, "MAX_GALLERY_BYTES", len(content) - 1)
+    with pytest.raises(GalleryError, match=f"{path}: larger than {len(content) - 1} bytes"):
+        read(path, content, keys)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows", "told"),
+    [
+        (b"no json", b"", "its index cannot be read"),
+        (b"[]", b"", "its index cannot be read"),
+        (b'{"people": ["E1"]}', b"", "its index cannot be read"),
+        (b'{"people": 1, "dimensions": 2}', b"", "its index cannot be read"),
+        (b'{"people": ["E1"], "dimensions": 0}', b"", "dimensions 0 are not a whole number from 1"),
+        (b'{"people": ["E1"], "dimensions": true}', b"", "dimensions True are not a whole number from 1"),
+        (b'{"people": ["E1"], "dimensions": 1000000}', b"", "dimensions 1000000 are not"),
+        (b'{"people": ["E1"], "dimensions": 2}', b"\0" * 5, "5 bytes of templates for 1 people"),
+        (b'{"people": ["E1"], "dimensions": 2}', b"", "0 bytes of templates for 1 people"),
+    ],
+)
+def test_a_signed_gallery_whose_inside_is_damaged_is_refused(
+    path: Path,
+    key: SigningKey,
+    keys: dict[str, VerificationKey],
+    monkeypatch: pytest.MonkeyPatch,
+    index: bytes,
+    rows: bytes,
+    told: str,
+) -> None:
+    """A provisioning machine with an error of its own signs that too."""
+    plaintext = len(index).to_bytes(gallery_module._LENGTH.size, "little") + index + rows
+    monkeypatch.setattr(gallery_module, "_encode_plaintext", lambda gallery: plaintext)
+    with pytest.raises(GalleryError, match=told):
+        read(path, encoded(key), keys)

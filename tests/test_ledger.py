@@ -195,6 +195,18 @@ def test_a_forked_token_that_comes_again_is_told_once() -> None:
     assert after(ledger, token(1, story="another")) == [(FORKED, 1)]
 
 
+def test_a_board_cannot_fill_the_memory_with_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has its key can sign one place without end; the oldest such token is forgotten and told anew."""
+    monkeypatch.setattr("central.ledger.KEPT_HASHES", 2)
+    ledger = Ledger()
+    ledger.take(token(1))
+    clones = [token(1, story=f"clone {number}") for number in range(3)]
+    assert [after(ledger, clone) for clone in clones] == [[(FORKED, 1)]] * 3
+    assert after(ledger, clones[2]) == [(REDELIVERED, 1)]
+    assert after(ledger, clones[0]) == [(FORKED, 1)]
+    assert after(ledger, token(1)) == [(REDELIVERED, 1)], "and what was counted stays counted"
+
+
 def test_a_prev_that_does_not_fit_is_not_counted_nor_is_what_follows() -> None:
     """Once, the next token after a broken one was counted again: one token was the price of a rewritten history."""
     ledger = Ledger()

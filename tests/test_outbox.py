@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from edge.board.clock import RELEASED_REAL_MS
 from edge.errors import CannotRecord
 from edge.records import ChainPosition, SignedToken
-from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent, glimpse, holder
+from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent, _damage, glimpse, holder
 
 
 def signed(position: ChainPosition) -> SignedToken:
@@ -347,10 +348,50 @@ def test_a_look_notices_damage_inside_the_file(path: Path) -> None:
         glimpse(path)
 
 
-def test_a_look_has_no_time_for_ever(path: Path) -> None:
+def test_a_look_that_takes_too_long_is_cut_short_and_tells_what_it_has(path: Path) -> None:
+    """An archive of months is not read whole while somebody waits at the door."""
     with Outbox(path) as outbox:
-        fill(outbox, 300)
-    assert glimpse(path, timeout_s=-1).waiting == 300
+        fill(outbox, 3)
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE archive_of_months (text)")
+        numbers = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) SELECT i FROM n"
+        )
+        database.execute(f"INSERT INTO archive_of_months {numbers}")
+        database.execute("CREATE INDEX by_text ON archive_of_months (text)")
+    database.close()
+    assert glimpse(path, timeout_s=60).waiting == 3
+    assert glimpse(path, timeout_s=-1).waiting == 3
+
+
+def test_what_sqlite_finds_wrong_with_a_file_that_can_be_read_is_told(path: Path) -> None:
+    with Outbox(path) as outbox:
+        fill(outbox, 3)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE notes (text)")
+        database.execute("INSERT INTO notes VALUES (NULL)")
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE notes (text NOT NULL)' WHERE name = 'notes'"
+        )
+    with pytest.raises(
+        CannotRecord, match=r"the outbox is damaged: NULL value in notes\.text; stop the daemon"
+    ):
+        glimpse(path)
+
+
+def test_a_file_that_could_not_be_examined_is_not_taken_for_a_sound_one(tmp_path: Path) -> None:
+    """Only being out of time is passed over."""
+    path = tmp_path / "any.db"
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as owner,
+        closing(sqlite3.connect(path, timeout=0)) as looker,
+    ):
+        owner.execute("CREATE TABLE notes (text)")
+        assert _damage(looker, math.inf) == ""
+        owner.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            _damage(looker, math.inf)
 
 
 def test_who_has_the_outbox_open_is_known_while_it_is_open(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from central.registry import DEVICE_TYPS, MEMBERS, Registration, load_registry
+from central.registry import DEVICE_TYPS, MAX_REGISTRY_BYTES, MEMBERS, Registration, load_registry
 from edge.errors import KeyFileError
 from edge.trust.identity import load_signing_key
 from edge.trust.jws import SigningKey
@@ -99,6 +99,13 @@ def test_a_missing_registry_says_where_to_get_it(path: Path) -> None:
 )
 def test_a_damaged_registry_is_refused(path: Path, content: bytes) -> None:
     assert "not a registry of devices" in refused(path, content)
+
+
+def test_a_registry_too_large_for_any_fleet_is_refused_before_it_is_parsed(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(MAX_REGISTRY_BYTES + 1)  # sparse
+    with pytest.raises(KeyFileError, match=f"{path}: larger than {MAX_REGISTRY_BYTES} bytes"):
+        load_registry(path)
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,63 @@ def test_loading_a_model_writes_nothing_to_standard_error(copied: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, copied], capture_output=True, text=True, check=True)
     assert done.stderr == "heard\n"
+
+
+def int8_tensor(index: int, scale: float, zero: int) -> dict[str, object]:
+    shape = np.array(SMALL.input_shape)
+    return {"index": index, "shape": shape, "dtype": np.int8, "quantization": (scale, zero)}
+
+
+class Int8Identity:
+    """A runtime whose model gives back the levels that it was given, under another scale and zero."""
+
+    inputs: tuple[dict[str, object], ...] = (int8_tensor(0, 0.5, -3),)
+
+    def __init__(self, **_: object) -> None:
+        self.tensor = np.zeros(0, np.int8)
+
+    def allocate_tensors(self) -> None:
+        """It has but one."""
+
+    def invoke(self) -> None:
+        """Nothing is changed."""
+
+    def get_input_details(self) -> list[dict[str, object]]:
+        return list(self.inputs)
+
+    def get_output_details(self) -> list[dict[str, object]]:
+        return [int8_tensor(1, 0.25, 10)]
+
+    def set_tensor(self, index: int, tensor: np.ndarray) -> None:
+        assert index == 0
+        self.tensor = tensor
+
+    def get_tensor(self, index: int) -> np.ndarray:
+        assert index == 1
+        return self.tensor
+
+
+class TwoInputs(Int8Identity):
+    """A model for something else."""
+
+    inputs = (int8_tensor(0, 0.5, -3), int8_tensor(2, 0.5, -3))
+
+
+def test_numbers_go_into_an_int8_model_as_levels_and_come_out_as_numbers(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fixed values after the definition, real = scale * (level - zero), rounded to even and clipped to int8."""
+    monkeypatch.setitem(sys.modules, tflite.RUNTIMES[0], runtime(tflite.RUNTIMES[0], Int8Identity))
+    network = Network(dataclasses.replace(SMALL, dtype="int8"), copied)
+    levels = network.quantise(np.array([0, 1, -1, 0.25, 0.75, 1000, -1000], np.float32))
+    assert levels.dtype == np.int8
+    assert levels.tolist() == [-3, -1, -5, -3, -1, 127, -128]
+    given_back = network.run(levels)
+    assert given_back.dtype == np.float32
+    assert given_back.tolist() == [-3.25, -2.75, -3.75, -3.25, -2.75, 29.25, -34.5]
+
+
+def test_a_model_with_more_than_one_input_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, tflite.RUNTIMES[0], runtime(tflite.RUNTIMES[0], TwoInputs))
+    with pytest.raises(ModelError, match=f"{SMALL.file}: has 2 input tensors; expected one"):
+        Network(dataclasses.replace(SMALL, dtype="int8"), copied)

@@ -50,6 +50,14 @@ def test_without_a_watcher_coming_by_a_point_does_nothing() -> None:
     reached(Step.COMMITTED)
 
 
+def test_a_watcher_sees_each_point_as_it_is_come_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Step] = []
+    monkeypatch.setattr(steps, "watcher", seen.append)
+    reached(Step.COMMITTED)
+    reached(Step.STOPPED)
+    assert seen == [Step.COMMITTED, Step.STOPPED]
+
+
 @pytest.mark.parametrize("package", ["edge", "central", "provisioning"])
 def test_nothing_that_is_installed_can_put_a_watcher_behind_the_points(package: str) -> None:
     for path in sorted((ROOT / package).rglob("*.py")):
