@@ -113,7 +113,9 @@ def test_a_damaged_gallery_is_refused_by_name(set_up: Setup) -> None:
     said = gives_up(config, GalleryError.exit_code)
     assert "gallery.hadir: damaged" in said
     assert "copy the gallery again" in said
-    assert not (config.parent / "state/outbox.db").exists(), "no start is recorded by a board that cannot start"
+    assert not (config.parent / "state/outbox.db").exists(), (
+        "no start is recorded by a board that cannot start"
+    )
 
 
 def with_models(config: Path, folder: Path) -> Path:

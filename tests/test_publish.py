@@ -9,16 +9,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from edge.board.clock import RELEASED_REAL_MS
 from edge.config import BrokerConfig, EventsConfig
 from edge.loops import Loop
 from edge.records import ChainPosition, SignedToken
-from edge.uplink.connection import SESSION_EXPIRY_S
+from edge.uplink.connection import SESSION_EXPIRY_S, Closed, Connection
 from edge.uplink.outbox import Outbox
-from edge.uplink.publish import NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED, Publisher, State
+from edge.uplink.publish import NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED, Publisher, State, _Session
 from tests.peers import Publication, ScriptedBroker
 
 QUOTA_EXCEEDED = 0x97
@@ -314,3 +316,96 @@ def test_an_address_where_nobody_listens_is_named(outbox: Outbox) -> None:
         publishing(outbox, url, drain_s=0),
     ):
         assert log.heard()
+
+
+def test_pauses_grow_while_nothing_is_delivered_and_begin_anew_after_a_delivery(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    outcomes = iter(
+        [(False, "a"), (False, "b"), (False, "c"), (True, "delivered"), (False, "d"), (False, "the end")]
+    )
+    broker = BrokerConfig(url="mqtt://127.0.0.1:1", retry_min_s=1, retry_max_s=60)
+    publisher = Publisher(outbox, "door-01", broker, EventsConfig(drain_s=0), status)
+
+    def connect_and_serve(session: _Session) -> Closed:
+        session.acknowledged, detail = next(outcomes)
+        if detail == "the end":
+            publisher.stop()
+        return Closed(0, detail)
+
+    monkeypatch.setattr("edge.uplink.publish.random.uniform", lambda least, most: most)
+    monkeypatch.setattr(publisher, "_connect_and_serve", connect_and_serve)
+    monkeypatch.setattr(publisher, "_monotonic_s", lambda: 0.0)
+    monkeypatch.setattr(publisher, "_pause_until", pauses.append)
+    publisher.run(lambda: None)
+    assert pauses == [1, 2, 4, 1, 2]
+
+
+def test_only_what_waits_to_be_sent_again_is_sent_again(outbox: Outbox) -> None:
+    """The one that was refused goes back to its place; what is still in flight behind it is passed over."""
+    refused_once = threading.Event()
+
+    def answer(publication: Publication) -> int | None:
+        if publication.topic.endswith("/status"):
+            return 0
+        if publication.payload == b"token-2":
+            return None
+        if refused_once.is_set():
+            return 0
+        refused_once.set()
+        return QUOTA_EXCEEDED
+
+    fill(outbox, 2)
+    with ScriptedBroker(answer=answer) as broker, publishing(outbox, broker.url, drain_s=0) as publisher:
+        assert broker.wait_until(lambda: payloads(broker.events()).count("token-1") == 2)
+        fill(outbox, 1)
+        publisher.wake()
+        assert broker.wait_until(lambda: payloads(broker.events())[-1] == "token-3")
+    assert payloads(broker.events()) == ["token-1", "token-2", "token-1", "token-3"]
+
+
+def test_a_broker_that_hangs_up_at_the_goodbye_holds_nobody_up(outbox: Outbox) -> None:
+    def hang_up(publication: Publication) -> int | None:
+        if b"offline" in publication.payload:
+            raise ConnectionError
+        return 0
+
+    fill(outbox, 1)
+    clock = Clock()
+    with ScriptedBroker(answer=hang_up) as broker, publishing(outbox, broker.url, clock=clock):
+        assert broker.wait_for_events(1)
+    assert outbox.waiting_count() == 0
+
+
+def test_before_the_clock_is_set_nothing_in_the_archive_is_dated(tmp_path: Path) -> None:
+    """In 1970 every archived event would seem to be from the future, or be given a date that is none."""
+    broker = BrokerConfig(url="mqtt://127.0.0.1:1")
+    for now_ms, dated in ((60_000, False), (RELEASED_REAL_MS + 1, True)):
+        with Outbox(tmp_path / f"{now_ms}.db") as outbox:
+            fill(outbox, 1)
+            outbox.acknowledge([1], at_real_ms=1_000)
+            publisher = Publisher(
+                outbox, "door-01", broker, EventsConfig(), status, real_ms=partial(int, now_ms)
+            )
+            publisher._prune(now_s=0.0)
+            gone = outbox.prune_archive(acked_before_real_ms=RELEASED_REAL_MS)
+            assert gone == (0 if dated else 1), "as one of today it is kept, as one of 1970 it goes"
+
+
+def test_an_event_that_a_broken_connection_did_not_take_is_not_counted_as_sent(outbox: Outbox) -> None:
+    """paho refuses it, and says that the connection is gone only afterwards."""
+
+    class Broken(Connection):
+        def __init__(self) -> None:
+            """Nothing is opened."""
+
+        def publish(self, topic: str, payload: bytes | str, **_: object) -> int | None:
+            return None
+
+    fill(outbox, 2)
+    session = _Session(window=10)
+    publisher = Publisher(outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig(), status)
+    assert publisher._send(Broken(), session, now_s=0.0)
+    assert (session.in_flight, session.sending, session.more) == ({}, set(), False)
+    assert outbox.waiting_count() == 2

@@ -6,7 +6,10 @@ import json
 import os
 import resource
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,15 +19,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.__main__ import main
-from edge.annotate import Look, Mark, Rectangle, annotate, enlargement, place
+from edge.annotate import Look, Mark, Rectangle, _Pen, annotate, enlargement, place
 from edge.assembly import Eyes
 from edge.camera.replay import ReplayCamera, claimed_frames
-from edge.clip import ClipWriter, frames_per_s, new_clip
+from edge.clip import CODECS, ClipWriter, frames_per_s, new_clip
 from edge.config import Config, QualityConfig, load_config
 from edge.errors import InputError
 from edge.recognition.quality import unfit
-from edge.records import Box, Frame, Image, NoAttendance, Quality, Vector
-from edge.replay import Drawing, Replay, Viewer, frames_of, measured, open_viewer, replay
+from edge.records import Box, Face, Frame, Image, Match, NoAttendance, Quality, Sighting, Standing, Vector
+from edge.replay import (
+    Drawing,
+    Glimpse,
+    Replay,
+    TrackReport,
+    Viewer,
+    _progress,
+    frames_of,
+    measured,
+    open_viewer,
+    replay,
+    text_line,
+)
 from edge.uplink.outbox import Outbox
 from provisioning.keys import Fleet, init_fleet
 from tests.conftest import People
@@ -426,3 +441,170 @@ def test_the_rate_limit_of_a_board_holds_for_a_recording_too(board: Path, clip: 
     slow.write_text(board.read_text().replace("[camera]", "[camera]\nframes_per_s = 6", 1))
     every = sum(1 for _ in frames_of(config.camera, str(clip)))
     assert sum(1 for _ in frames_of(load_config(slow).camera, str(clip))) == pytest.approx(every / 2, abs=1)
+
+
+def test_on_a_terminal_a_bar_shows_how_far_looking_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = save_clip(tmp_path / "empty.avi", nobody(0.5))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["replay", str(clip), "--annotate", str(tmp_path / "seen.avi")]) == 0
+    told = capsys.readouterr()
+    frames = claimed_frames((str(clip),), 0)
+    for task in ("looking", "drawing"):
+        assert f"{task} [{'#' * 30}] {frames} of {frames}" in told.err
+    assert "#" not in told.out
+
+
+def test_a_clip_with_more_frames_than_its_header_claims_leaves_the_bar_full(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with _progress("looking", 2) as step:
+        for _ in range(5):
+            step()
+    assert capsys.readouterr().err.endswith("2 of 2, 0 s left\x1b[K\n")
+
+
+def test_what_is_no_picture_for_the_road_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One pixel can be read from a file, and the road takes it for no picture."""
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((1, 1, 3), np.uint8))
+    assert main(["replay", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert told == "1 frames, 0.0 s; tracks: none; 1 frames were not pictures and were left out\n"
+
+
+def test_nobody_reading_what_it_prints_is_no_traceback(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((64, 64, 3), np.uint8))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "edge", "replay", str(tmp_path)]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == os.EX_IOERR
+    assert done.stderr.splitlines()[-1] == "hadir-edge: nobody reads what is printed any more"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_clip_that_this_opencv_cannot_write_says_which_kind_may_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CODECS, ".avi", "????")
+    writer = ClipWriter(tmp_path / "seen.avi", 12.0)
+    with pytest.raises(InputError, match=r"cannot write \.avi \(\?\?\?\?, 64 x 48\); name \*\.mp4"):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+
+
+def test_words_far_from_their_face_are_tied_to_it_by_a_line() -> None:
+    """Where a crowd leaves no room near it, one could take them for another's."""
+    picture = np.full((480, 640, 3), 128, np.uint8)
+    pen = _Pen(picture)
+    near, far, frame = (10, 160, 110, 190), (10, 10, 110, 40), (10, 200, 60, 260)
+    pen.leader(near, frame, Look.ATTENDANCE)
+    assert (picture == 128).all(), "beside its face nobody needs a line"
+    pen.leader(far, frame, Look.ATTENDANCE)
+    between = picture[60:180]
+    assert (between == Look.ATTENDANCE.value).all(axis=2).any(axis=1).all(), "from the words down to the face"
+    for x, frame in ((200, (400, 300, 450, 360)), (550, (460, 380, 500, 420))):
+        pen.leader((x, 300, x + 60, 420), frame, Look.UNDECIDED)
+    for left, right in ((262, 398), (502, 548)):
+        between = picture[300:420, left:right]
+        assert (between == Look.UNDECIDED.value).all(axis=2).any(axis=0).all(), "and to either side"
+
+
+def test_a_small_picture_is_drawn_on_enlarged_and_its_boxes_with_it() -> None:
+    picture = np.full((120, 160, 3), 128, np.uint8)
+    drawn = annotate(picture, [Mark(Box(60, 50, 100, 90), Look.ATTENDANCE, ("",))], "")
+    assert drawn.shape == (480, 640, 3)
+    assert (drawn[200, 240:400] != 128).any(axis=1).mean() > 0.95
+
+
+# Words for what one clip of two people does not show.
+
+
+def report(outcome: str, match: Match | None, attendance_ms: int | None = None) -> TrackReport:
+    return TrackReport(7, 30, 5, outcome, match, from_ms=0, to_ms=3000, attendance_ms=attendance_ms)
+
+
+AMONG_OTHERS = Match("P44", 0.61, 0.42)
+ALONE = Match("P44", 0.61, -1.0)
+
+
+def test_a_track_of_which_nothing_was_compared_is_told_without_a_similarity() -> None:
+    assert text_line(report(NoAttendance.TOO_SHORT, None)).endswith("0.0 to 3.0 s      too short")
+    assert text_line(report(NoAttendance.NO_MATCH, AMONG_OTHERS)).endswith(
+        "no match (nearest P44, similarity 0.61, margin 0.19)"
+    )
+    assert text_line(report("attendance", ALONE, 900)).endswith(
+        "attendance of P44 at 0.9 s (similarity 0.61, nobody else enrolled)"
+    )
+
+
+def drawing_of(viewer: Viewer, track: TrackReport, standing: Standing, *, face: Face) -> Drawing:
+    """One frame a second with this face in the first; afterwards nobody."""
+    glimpse = Glimpse(Sighting(track.track, face, 0), standing)
+    times_ms = [0, 400, 800]
+    return Drawing(viewer, Replay(tracks=[track], glimpses=[(glimpse,), (), ()], times_ms=times_ms))
+
+
+FRONT = Face(
+    Box(40, 40, 100, 120), np.array([(55, 65), (85, 65), (70, 80), (58, 98), (82, 98)], np.float32), 0.9
+)
+BLANK = np.full((160, 160, 3), 128, np.uint8)
+
+
+def test_somebody_who_comes_again_is_told_from_a_stranger(looked_at: tuple[Viewer, Replay]) -> None:
+    viewer = looked_at[0]
+    track = report(NoAttendance.COOLDOWN, AMONG_OTHERS)
+    standing = Standing(5, None, AMONG_OTHERS, NoAttendance.COOLDOWN, open=False)
+    (mark,) = drawing_of(viewer, track, standing, face=FRONT).marks(BLANK, 0)
+    assert mark.look is Look.NO_ATTENDANCE
+    assert mark.lines == (
+        "#7 no attendance: cooldown",
+        f"P44 again within {viewer.decide.cooldown_s:g} s",
+        f"similarity 0.61 (needs {viewer.threshold:.2f})",
+        f"margin 0.19 (needs {viewer.decide.min_margin:.2f})",
+    )
+
+
+def test_an_attendance_of_which_no_comparison_is_kept_names_the_person_alone(
+    looked_at: tuple[Viewer, Replay],
+) -> None:
+    track = report("attendance", None, 0)
+    standing = Standing(5, None, None, None, open=False)
+    (mark,) = drawing_of(looked_at[0], track, standing, face=FRONT).marks(BLANK, 0)
+    assert (mark.look, len(mark.lines)) == (Look.ATTENDANCE, 1)
+
+
+def test_a_face_without_a_shape_is_told_without_a_measure(looked_at: tuple[Viewer, Replay]) -> None:
+    """Its keypoints are all in one place, so there is nothing to measure."""
+    shapeless = replace(FRONT, keypoints=np.full((5, 2), 70, np.float32))
+    standing = Standing(0, NoAttendance.TURNED_AWAY, None, NoAttendance.TURNED_AWAY, open=True)
+    track = replace(report(NoAttendance.TURNED_AWAY, None), to_ms=9000)
+    (mark,) = drawing_of(looked_at[0], track, standing, face=shapeless).marks(BLANK, 0)
+    assert mark.lines == ("#7 turned away",)
+
+
+def test_a_face_that_is_gone_for_good_says_so_while_its_last_place_is_shown(
+    looked_at: tuple[Viewer, Replay],
+) -> None:
+    """It was last seen while it was still open, more than a second before its track ended."""
+    track = replace(report(NoAttendance.TOO_SHORT, None), to_ms=1300)
+    standing = Standing(1, None, None, NoAttendance.TOO_SHORT, open=True)
+    drawing = drawing_of(looked_at[0], track, standing, face=FRONT)
+    (first,), (second,) = drawing.marks(BLANK, 0), drawing.marks(BLANK, 1)
+    assert (first.look, first.seen) == (Look.UNDECIDED, True)
+    assert (second.look, second.seen, second.lines) == (
+        Look.NO_ATTENDANCE,
+        False,
+        ("#7 no attendance: too short",),
+    )
+
+
+def test_a_reason_without_a_measure_is_told_alone() -> None:
+    good = Quality(60, 50, 100, 0, 0)
+    assert measured(good, QualityConfig(), NoAttendance.TOO_SHORT) == ""
