@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demo.broker import embedded_broker
 from demo.consumer import listening
 from edge.assembly import Eyes
+from edge.config import load_config
 from edge.errors import AlreadyRunning, CannotRecord, ConfigError, GalleryError, InputError
-from edge.records import Vector
+from edge.loops import Loop
+from edge.records import Frame, Vector
+from edge.service import Service
 from edge.uplink.outbox import Outbox, PreviousRun
 from provisioning.keys import Fleet
 from tests.conftest import People
@@ -207,3 +214,98 @@ def test_another_target_than_was_measured_is_not_pretended(fleet: Fleet, eyes: E
     extra = "[decide]\nfpir_target = 0.01\n"
     config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip, extra=extra)
     assert "decide.fpir_target = 0.01" in refused(config, ConfigError.exit_code)
+
+
+# What the daemon does when one of its own threads does not go on: in this process, with nothing started.
+
+
+@pytest.fixture
+def service(
+    fleet: Fleet, eyes: Eyes, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
+    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    service = Service(load_config(config))
+    yield service
+    service._board.outbox.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        yield manager
+
+
+def heard(manager: socket.socket) -> list[str]:
+    told = []
+    with suppress(BlockingIOError):
+        while True:
+            told.append(manager.recv(4096).decode().split("\n")[0])
+    return told
+
+
+@contextmanager
+def hanging(name: str) -> Iterator[Loop]:
+    """A loop that runs and never turns, until the end of the test."""
+    over = threading.Event()
+
+    def hang(loop: Loop) -> None:
+        over.wait(60)
+
+    loop = Loop(name, hang)
+    loop.start()
+    try:
+        yield loop
+    finally:
+        over.set()
+        loop.join(60)
+
+
+@pytest.mark.parametrize(("stall_s", "told"), [(1000.0, ["WATCHDOG=1"] * 3), (0.0, [])])
+def test_the_watchdog_is_fed_only_while_every_loop_turns(
+    service: Service,
+    manager: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    stall_s: float,
+    told: list[str],
+) -> None:
+    """A process that lives is not a door that works; systemd restarts what is silent."""
+    monkeypatch.setattr("edge.service.STALL_S", stall_s)
+    monkeypatch.setattr("edge.service.WATCH_INTERVAL_S", 0.001)
+    rounds = iter((False, False, False, True))
+    monkeypatch.setattr(service._stop, "wait", lambda timeout_s: next(rounds))
+    with hanging("publisher") as publisher, hanging("pipeline") as pipeline:
+        service._loops = (publisher, pipeline, service._loops[2])
+        service._watch()
+    assert heard(manager) == told
+
+
+def test_a_loop_that_does_not_end_is_named_and_the_run_is_not_called_clean(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.service.JOIN_S", 0.01)
+    with hanging("pipeline") as pipeline:
+        idle = Loop("idle", lambda _: None)
+        idle.start()
+        idle.join(60)
+        service._loops = (idle, pipeline, idle)
+        service._shut_down()
+    assert "stopping although pipeline did not end in time" in caplog.text
+    run = service._board.outbox.previous_run()
+    assert run is None or not run.clean
+
+
+def test_of_a_camera_that_gives_no_pictures_but_rubbish_the_log_speaks_once(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At ten a second it would fill the journal; how many there were is in the summary."""
+    for number in range(1, 4):
+        service._walk(Frame(np.zeros((1, 1, 3), np.uint8), captured_mono_ms=number, number=number))
+    assert [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()] == [
+        caplog.records[0].getMessage()
+    ]
+    assert caplog.records[0].getMessage().startswith("camera: frame 1 skipped: ")
+    assert "bad_images=3" in service._summary()
