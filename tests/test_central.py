@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,7 +28,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from central.cli import Listener, main
-from central.consume import MAX_PACKET_BYTES, MAX_QUEUED, BrokerAddress, Consumer, Message, consuming
+from central.consume import (
+    MAX_PACKET_BYTES,
+    MAX_QUEUED,
+    BrokerAddress,
+    Consumer,
+    Message,
+    _tls_context,
+    consuming,
+)
 from central.registry import Registry, load_registry
 from central.report import JsonObject
 from demo.broker import embedded_broker
@@ -39,7 +48,7 @@ from edge.trust.jws import SigningKey, decode_base64url, encode_base64url, sign
 from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES, attendance_claims, start_claims
 from provisioning.keys import DEVICES_FILE, Fleet
 from tests.brokers import BROKERS, Publish, mosquitto, publishing
-from tests.certificates import tls_door
+from tests.certificates import Authority, tls_door
 from tests.peers import ScriptedBroker
 
 NOW_S = 1_764_000_000.0
@@ -733,3 +742,13 @@ def test_over_tls_with_its_certificate_it_listens() -> None:
         address = BrokerAddress(door.url, "central-1", door.authority.certificate, pair.certificate, pair.key)
         with consuming(address) as consumer:
             assert consumer.take(0) is None
+
+
+def test_with_the_authoritys_certificate_alone_the_server_is_judged_and_nothing_shown(tmp_path: Path) -> None:
+    """As for a broker that wants no certificate of its consumers."""
+    authority = Authority(tmp_path)
+    context = _tls_context(BrokerAddress("mqtts://127.0.0.1:9", ca_file=authority.certificate))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert len(context.get_ca_certs()) == 1, "no authority beside the one that is named"

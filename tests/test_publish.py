@@ -378,6 +378,21 @@ def test_a_broker_that_hangs_up_at_the_goodbye_holds_nobody_up(outbox: Outbox) -
     assert outbox.waiting_count() == 0
 
 
+def test_a_connection_that_ends_during_the_goodbye_ends_it_with_its_own_reason(outbox: Outbox) -> None:
+    publisher = Publisher(outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig(), status)
+    reason = Closed(0x8B, "the server is shutting down")
+
+    class HangsUp(Connection):
+        def __init__(self) -> None:
+            """Nothing is opened."""
+
+        def publish(self, topic: str, payload: bytes | str, **_: object) -> int | None:
+            publisher._inbox.put(reason)
+            return 1
+
+    assert publisher._say_goodbye(HangsUp()) == reason
+
+
 def test_before_the_clock_is_set_nothing_in_the_archive_is_dated(tmp_path: Path) -> None:
     """In 1970 every archived event would seem to be from the future, or be given a date that is none."""
     broker = BrokerConfig(url="mqtt://127.0.0.1:1")
