@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import signal
 import sys
@@ -30,7 +29,8 @@ from central.report import (
 )
 from central.verify import verify_event
 from edge import __version__
-from edge.errors import HadirError, TokenRefused
+from edge.command import carry_out
+from edge.errors import TokenRefused
 
 Tell = Callable[[str, JsonObject], None]
 """Prints a finding, as a line or as JSON."""
@@ -39,17 +39,7 @@ Tell = Callable[[str, JsonObject], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code that `edge.errors` documents."""
     options = _parser().parse_args(arguments)
-    try:
-        options.act(options)
-    except HadirError as error:
-        print(f"hadir-central: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # Standard output is flushed once more at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("hadir-central: nobody reads what is printed any more", file=sys.stderr)
-        return os.EX_IOERR
-    return 0
+    return carry_out("hadir-central", lambda: options.act(options))
 
 
 def _listen(options: argparse.Namespace) -> None:

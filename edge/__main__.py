@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edge import __version__
 from edge.board.alone import alone_on
+from edge.command import carry_out
 from edge.config import load_config
-from edge.errors import HadirError
 from edge.evaluate.cli import add_commands as add_evaluation
 
 DEFAULT_CONFIG = Path("/etc/hadir/edge.toml")
@@ -24,16 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    try:
-        return options.act(options) or 0
-    except HadirError as error:
-        print(f"hadir-edge: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # Standard output is flushed once more at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("hadir-edge: nobody reads what is printed any more", file=sys.stderr)
-        return os.EX_IOERR
+    return carry_out("hadir-edge", lambda: options.act(options))
 
 
 def _run(options: argparse.Namespace) -> None:

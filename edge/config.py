@@ -245,7 +245,7 @@ def load_config(path: Path) -> Config:
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; a configuration is a few kilobytes")
     try:
-        document = tomllib.loads(text.decode("utf-8"))
+        document = tomllib.loads(text.decode("utf-8-sig"))
     except ValueError as error:  # not TOML, not UTF-8, or an integer of more digits than Python reads
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:

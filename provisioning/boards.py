@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.config import parse_config
+from edge.errors import ConfigError, InputError
 from edge.records import Direction
 
 
@@ -17,9 +20,11 @@ def board_config(
     broker_url: str,
     camera: str = "replay",
     sources: Sequence[str] = (),
+    state_dir: str | None = None,
 ) -> str:
     """The text of `edge.toml`; everything that is not said keeps the daemon's default."""
     listed = ", ".join(_quoted(source) for source in sources)
+    state = f"state_dir = {_quoted(state_dir)}\n" if state_dir else ""
     watched = f"sources = [{listed}]" if camera == "replay" else 'device = "0"'
     return f"""\
 # The board {device}. Paths are relative to this file. Every key and its bounds: docs/configuration.md
@@ -29,7 +34,7 @@ id = {_quoted(device)}
 site = {_quoted(site)}
 direction = {_quoted(direction)}
 root_thumbprint = {_quoted(root_thumbprint)}
-
+{state}
 [broker]
 url = {_quoted(broker_url)}
 
@@ -37,6 +42,14 @@ url = {_quoted(broker_url)}
 kind = {_quoted(camera)}
 {watched}  # what may stand here for each kind of camera: docs/cameras.md
 """
+
+
+def check_board_config(text: str) -> None:
+    """Raise InputError unless a board would take this configuration."""
+    try:
+        parse_config(tomllib.loads(text), Path("edge.toml"))
+    except ConfigError as error:
+        raise InputError(f"a board would refuse this: {error}") from error
 
 
 def write_board_config(folder: Path, text: str) -> Path:

@@ -8,22 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge import __version__
+from edge.command import carry_out
 from edge.config import CAMERA_KINDS, RecognitionConfig
-from edge.errors import HadirError, InputError
+from edge.errors import InputError
 from edge.records import Direction
-from provisioning.boards import board_config, write_board_config
+from provisioning.boards import board_config, check_board_config, write_board_config
 from provisioning.keys import init_fleet, open_fleet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code that `edge.errors` documents."""
     options = _parser().parse_args(arguments)
-    try:
-        options.act(options)
-    except HadirError as error:
-        print(f"hadir-provision: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return carry_out("hadir-provision", lambda: options.act(options))
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -31,21 +27,46 @@ def _init(options: argparse.Namespace) -> None:
         raise InputError(
             f"--source belongs to --camera replay, not to {options.camera}; leave one of them out"
         )
-    fleet = init_fleet(options.fleet, site=options.site, devices=options.device)
-    print(
-        f"fleet {fleet.folder} for site {fleet.site}: keys made; the private ones stay in {fleet.folder / 'keys'}"
-    )
-    for folder in fleet.boards():
-        text = board_config(
-            device=folder.name,
-            site=fleet.site,
-            root_thumbprint=fleet.root_thumbprint,
+
+    def configured(device: str, root_thumbprint: str) -> str:
+        return board_config(
+            device=device,
+            site=options.site,
+            root_thumbprint=root_thumbprint,
             direction=options.direction,
             broker_url=options.broker,
             camera=options.camera,
             sources=options.source,
+            state_dir=options.state_dir,
         )
-        print(f"board {folder.name}: {write_board_config(folder, text)}")
+
+    for device in options.device:
+        # What a board would refuse is refused before any key is made.
+        check_board_config(configured(device, root_thumbprint="0" * 43))
+    fleet = init_fleet(options.fleet, site=options.site, devices=options.device)
+    written = [
+        write_board_config(folder, configured(folder.name, fleet.root_thumbprint))
+        for folder in fleet.boards()
+    ]
+    print(
+        f"fleet {fleet.folder} for site {fleet.site}: keys made; the private ones stay in {fleet.folder / 'keys'}"
+    )
+    for path in written:
+        print(f"board {path.parent.name}: {path}")
+
+
+def _remove(options: argparse.Namespace) -> None:
+    # Imported here, because OpenCV and the models take a while and other commands need neither.
+    from edge.assembly import open_eyes  # noqa: PLC0415
+    from provisioning.galleries import current_gallery, publish, without_person  # noqa: PLC0415
+
+    fleet = open_fleet(options.fleet)
+    eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
+    smaller = without_person(current_gallery(fleet, eyes), options.person)
+    boards = publish(fleet, smaller)
+    print(f"removed {options.person}; gallery version {smaller.version}, {len(smaller.people)} people")
+    for path in boards:
+        print(f"board {path.parent.name}: {path}")
 
 
 def _enrol(options: argparse.Namespace) -> None:
@@ -95,18 +116,32 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="for replay: a clip, a folder or an rtsp:// URL; repeatable",
     )
+    init.add_argument(
+        "--state-dir", help="where the board keeps its outbox; default: state/ beside edge.toml"
+    )
     init.set_defaults(act=_init)
 
     enrol = commands.add_parser("enrol", help="photographs of a person into the signed gallery")
     enrol.add_argument("fleet", type=Path)
     enrol.add_argument("person", help="an id such as E1042, not a name: it travels in every event")
     enrol.add_argument("photo", type=Path, nargs="+", help="one face each; three or more are best")
-    enrol.add_argument("--embedder", default=RecognitionConfig().embedder, help="default %(default)s")
-    enrol.add_argument(
+    _add_models(enrol)
+    enrol.set_defaults(act=_enrol)
+
+    remove = commands.add_parser("remove", help="take a person out of the signed gallery")
+    remove.add_argument("fleet", type=Path)
+    remove.add_argument("person", help="the id under which they were enrolled")
+    _add_models(remove)
+    remove.set_defaults(act=_remove)
+    return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    embedder = RecognitionConfig().embedder
+    parser.add_argument("--embedder", default=embedder, help="default %(default)s")
+    parser.add_argument(
         "--models-dir", type=Path, help="a folder with manifest.toml; default: the installed models"
     )
-    enrol.set_defaults(act=_enrol)
-    return parser
 
 
 if __name__ == "__main__":

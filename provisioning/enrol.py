@@ -107,8 +107,8 @@ def _refuse_unfit(image: Image, face: Face, photo: Path) -> None:
 
 
 def _refuse_stray(photos: Sequence[Path], vectors: Sequence[Vector], threshold: float) -> None:
-    """A photograph that is unlike all the others is most likely of somebody else."""
-    if len(vectors) < 3:  # noqa: PLR2004 - of two that differ, nobody can say which is wrong
+    """A photograph that is unlike all the others is most likely of somebody else; of two, either may be."""
+    if len(vectors) == 1:
         return
     for index, (photo, vector) in enumerate(zip(photos, vectors, strict=True)):
         others = fuse([other for i, other in enumerate(vectors) if i != index])

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from edge.assembly import Eyes
+from edge.errors import InputError
 from edge.recognition.gallery import GALLERY_TYP, Gallery, encode_gallery, make_gallery, read_gallery
 from edge.records import Vector
 from provisioning.keys import Fleet
@@ -34,6 +35,14 @@ def current_gallery(fleet: Fleet, eyes: Eyes) -> Gallery:
 def with_person(gallery: Gallery, person: str, template: Vector) -> Gallery:
     """The next version, with this person added or replaced."""
     templates = gallery.templates() | {person: template}
+    return make_gallery(gallery.version + 1, gallery.embedder, gallery.matrix.shape[1], templates)
+
+
+def without_person(gallery: Gallery, person: str) -> Gallery:
+    """The next version, with this person gone. Raises InputError where nobody has this id."""
+    templates = gallery.templates()
+    if templates.pop(person, None) is None:
+        raise InputError(f"{person}: nobody is enrolled under this id")
     return make_gallery(gallery.version + 1, gallery.embedder, gallery.matrix.shape[1], templates)
 
 

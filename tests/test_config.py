@@ -48,6 +48,11 @@ def test_relative_paths_are_relative_to_the_files_own_folder(file: Path) -> None
     assert config.camera.sources == (str(file.parent / "clips/a.avi"), "rtsp://door/stream")
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(file: Path) -> None:
+    file.write_text(MINIMAL, encoding="utf-8-sig")
+    assert load_config(file).device.id == "door-01"
+
+
 def test_a_whole_number_is_a_number(file: Path) -> None:
     assert load(file, MINIMAL + "\n[decide]\ncooldown_s = 30\n").decide.cooldown_s == 30.0
 

@@ -118,6 +118,20 @@ def test_a_photograph_of_somebody_else_among_the_others_is_refused_by_name(
     assert "biden" in str(refusal.value)
 
 
+def test_two_photographs_of_two_people_are_refused(eyes: Eyes, people: People, nobody: Gallery) -> None:
+    with pytest.raises(NotEnrollable, match="is it somebody else"):
+        enrol(eyes, "E9", [people["P44"][2], people["P46"][0]], nobody)
+
+
+def test_who_is_removed_is_gone_and_who_was_never_there_is_named(eyes: Eyes, fleet: Fleet) -> None:
+    axis = np.eye(1, eyes.embedder.dimensions, dtype=np.float32)[0]
+    publish(fleet, with_person(with_person(current_gallery(fleet, eyes), "E1", axis), "E2", axis))
+    assert main(["remove", str(fleet.folder), "E1"]) == 0
+    gallery = current_gallery(fleet, eyes)
+    assert (gallery.people, gallery.version) == (("E2",), 3)
+    assert main(["remove", str(fleet.folder), "E1"]) == InputError.exit_code
+
+
 def test_the_same_person_under_two_ids_is_noticed(eyes: Eyes, people: People, nobody: Gallery) -> None:
     first: Enrolment = enrol(eyes, "P44", people["P44"][:2], nobody)
     gallery = with_person(nobody, "P44", first.template)

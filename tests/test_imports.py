@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = (
     {"edge"},
     {"edge.errors", "edge.records", "edge.steps"},
+    {"edge.command"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
@@ -70,7 +71,9 @@ def test_a_room_of_the_edge_imports_only_what_lies_below_it(path: Path) -> None:
 def test_central_uses_of_the_edge_only_trust(path: Path) -> None:
     for name in imported(path):
         if name.split(".")[0] == "edge":
-            assert room_of(name) in {"edge", "edge.trust", "edge.errors", "edge.records"}, name
+            assert room_of(name) in {"edge", "edge.trust", "edge.errors", "edge.records", "edge.command"}, (
+                name
+            )
 
 
 VENDORS = {

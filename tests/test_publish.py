@@ -20,7 +20,15 @@ from edge.loops import Loop
 from edge.records import ChainPosition, SignedToken
 from edge.uplink.connection import SESSION_EXPIRY_S, Closed, Connection
 from edge.uplink.outbox import Outbox
-from edge.uplink.publish import NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED, Publisher, State, _Session
+from edge.uplink.publish import (
+    NO_MATCHING_SUBSCRIBERS,
+    NOT_AUTHORIZED,
+    STEADY_S,
+    Patience,
+    Publisher,
+    State,
+    _Session,
+)
 from tests.peers import Publication, ScriptedBroker
 
 QUOTA_EXCEEDED = 0x97
@@ -318,30 +326,6 @@ def test_an_address_where_nobody_listens_is_named(outbox: Outbox) -> None:
         assert log.heard()
 
 
-def test_pauses_grow_while_nothing_is_delivered_and_begin_anew_after_a_delivery(
-    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses: list[float] = []
-    outcomes = iter(
-        [(False, "a"), (False, "b"), (False, "c"), (True, "delivered"), (False, "d"), (False, "the end")]
-    )
-    broker = BrokerConfig(url="mqtt://127.0.0.1:1", retry_min_s=1, retry_max_s=60)
-    publisher = Publisher(outbox, "door-01", broker, EventsConfig(drain_s=0), status)
-
-    def connect_and_serve(session: _Session) -> Closed:
-        session.acknowledged, detail = next(outcomes)
-        if detail == "the end":
-            publisher.stop()
-        return Closed(0, detail)
-
-    monkeypatch.setattr("edge.uplink.publish.random.uniform", lambda least, most: most)
-    monkeypatch.setattr(publisher, "_connect_and_serve", connect_and_serve)
-    monkeypatch.setattr(publisher, "_monotonic_s", lambda: 0.0)
-    monkeypatch.setattr(publisher, "_pause_until", pauses.append)
-    publisher.run(lambda: None)
-    assert pauses == [1, 2, 4, 1, 2]
-
-
 def test_only_what_waits_to_be_sent_again_is_sent_again(outbox: Outbox) -> None:
     """The one that was refused goes back to its place; what is still in flight behind it is passed over."""
     refused_once = threading.Event()
@@ -424,3 +408,43 @@ def test_an_event_that_a_broken_connection_did_not_take_is_not_counted_as_sent(o
     assert publisher._send(Broken(), session, now_s=0.0)
     assert (session.in_flight, session.sending, session.more) == ({}, set(), False)
     assert outbox.waiting_count() == 2
+
+
+BROKE_OFF = Closed(0x80, "the connection ended (Unspecified error)")
+UNREACHABLE = Closed(0, "nobody listens")
+
+
+def test_the_pause_doubles_up_to_its_limit_and_begins_anew_after_a_steady_connection() -> None:
+    patience = Patience(retry_min_s=1, retry_max_s=4)
+    assert [patience.after(UNREACHABLE, 0)[1] for _ in range(4)] == [1, 2, 4, 4]
+    assert patience.after(BROKE_OFF, STEADY_S)[1] == 1
+
+
+def test_a_connection_that_is_cut_short_again_and_again_is_suspected_to_be_taken_over() -> None:
+    """Regression: Mosquitto 2.0 hangs up on a session that is taken over without saying why."""
+    patience = Patience(retry_min_s=1, retry_max_s=4)
+    told = [patience.after(BROKE_OFF, 0.5) for _ in range(4)]
+    assert [pause_s for _, pause_s in told] == [1, 2, 4, 300]
+    assert "a second board with the same key" in told[-1][0].detail
+    assert "second board" not in told[-2][0].detail
+
+
+@pytest.mark.parametrize(
+    ("closed", "lasted_s"), [(UNREACHABLE, 0), (Closed(0, "silent"), 31), (BROKE_OFF, 61)]
+)
+def test_what_no_other_client_does_ends_the_suspicion(closed: Closed, lasted_s: float) -> None:
+    patience = Patience(retry_min_s=1, retry_max_s=4)
+    for _ in range(3):
+        patience.after(BROKE_OFF, 0.5)
+    patience.after(closed, lasted_s)
+    assert "second board" not in patience.after(BROKE_OFF, 0.5)[0].detail
+
+
+def test_connections_are_counted_within_the_boot_across_restarts(outbox: Outbox) -> None:
+    """Regression: a late `lost` of a killed run must not be taken for the one that runs now."""
+    outbox.mark_run("boot-a", clean=False)
+    assert (outbox.next_conn(), outbox.next_conn()) == (1, 2)
+    outbox.mark_run("boot-a", clean=False)
+    assert outbox.next_conn() == 3
+    outbox.mark_run("boot-b", clean=False)
+    assert outbox.next_conn() == 1

@@ -53,7 +53,8 @@ _SCHEMA = (
     """CREATE TABLE run (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         boot TEXT NOT NULL,
-        clean INTEGER NOT NULL
+        clean INTEGER NOT NULL,
+        conn INTEGER NOT NULL
     ) STRICT""",
 )
 
@@ -210,8 +211,23 @@ class Outbox:
     def mark_run(self, boot: str, *, clean: bool) -> None:
         """Remember this run, for the `start` event of the next."""
         with self._transaction("written") as run:
-            run("INSERT OR REPLACE INTO run (one, boot, clean) VALUES (1, ?, ?)", (boot, clean))
+            run(
+                "INSERT INTO run (one, boot, clean, conn) VALUES (1, ?, ?, 0) ON CONFLICT (one) DO UPDATE SET "
+                "conn = CASE WHEN boot = excluded.boot THEN conn ELSE 0 END, "
+                "boot = excluded.boot, clean = excluded.clean",
+                (boot, clean),
+            )
             reached(Step.RUN_WRITTEN)
+
+    def next_conn(self) -> int:
+        """The number of the connection that is about to be made, counted within the boot, across restarts."""
+        with self._transaction("written") as run:
+            run(
+                "INSERT INTO run (one, boot, clean, conn) VALUES (1, '', 0, 1) "
+                "ON CONFLICT (one) DO UPDATE SET conn = conn + 1"
+            )
+            (conn,) = run("SELECT conn FROM run").fetchone()
+        return int(conn)
 
     def _prepare(self) -> None:
         run = self._database.execute

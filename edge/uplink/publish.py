@@ -51,6 +51,17 @@ REFUSED_PAUSE_S = 600.0
 TAKEN_OVER_PAUSE_S = 300.0
 """Two boards with one identity would throw each other out for ever; give way for five minutes."""
 
+STEADY_S = 60.0
+"""A connection that lasted so long was a good one; the next failure is a new one."""
+
+SUSPICIOUS = 4
+"""So many connections in a row that were accepted and cut short: a broker that restarts does that once."""
+
+SUSPICION = (
+    "it was accepted and cut short four times in a row; perhaps another client logs in as this board "
+    "(Mosquitto 2.0 says nothing when it takes a session over): look for a second board with the same key"
+)
+
 SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10
 NOT_AUTHORIZED = 0x87
@@ -71,6 +82,30 @@ class StatusReport(Protocol):
     """Makes the status payload for a state and the number of this connection within the boot."""
 
     def __call__(self, state: State, conn: int) -> bytes: ...
+
+
+class Patience:
+    """How long to wait after a connection, and whether another client may have cut it short."""
+
+    def __init__(self, retry_min_s: float, retry_max_s: float) -> None:
+        self._retry_min_s = retry_min_s
+        self._retry_max_s = retry_max_s
+        self._next_s = retry_min_s
+        self._cut_short = 0
+
+    def after(self, closed: Closed, lasted_s: float) -> tuple[Closed, float]:
+        """What to say of a connection that stood so long (0: was never accepted), and the pause in seconds."""
+        if lasted_s >= STEADY_S:
+            self._next_s = self._retry_min_s
+        by_the_other_side = closed.reason != 0
+        self._cut_short = self._cut_short + 1 if by_the_other_side and 0 < lasted_s < STEADY_S else 0
+        if self._cut_short == SUSPICIOUS:
+            self._cut_short = 0
+            closed = Closed(SESSION_TAKEN_OVER, f"{closed.detail}; {SUSPICION}")
+        if closed.reason == SESSION_TAKEN_OVER:
+            return closed, TAKEN_OVER_PAUSE_S
+        pause_s, self._next_s = self._next_s, min(2 * self._next_s, self._retry_max_s)
+        return closed, pause_s
 
 
 class Publisher:
@@ -112,9 +147,9 @@ class Publisher:
     def run(self, turned: Callable[[], None]) -> None:
         """Connect, drain, and begin again until stopped; `turned` is called while all is well."""
         self._turned = turned
-        backoff_s = self._broker.retry_min_s
+        patience = Patience(self._broker.retry_min_s, self._broker.retry_max_s)
         while not self._finished():
-            self._conn += 1
+            self._conn = self._outbox.next_conn()
             session = _Session(self._events.window)
             try:
                 closed = self._connect_and_serve(session)
@@ -122,13 +157,10 @@ class Publisher:
                 closed = Closed(0, str(error))
             if self._stop_at_s is not None:
                 break
-            if session.acknowledged:
-                backoff_s = self._broker.retry_min_s
-            pause_s = TAKEN_OVER_PAUSE_S if closed.reason == SESSION_TAKEN_OVER else backoff_s
+            closed, pause_s = patience.after(closed, session.lasted_s(self._monotonic_s()))
             again_at_s = self._monotonic_s() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
             log.warning("%s. Events wait in the outbox; next try in about %.0f s", closed.detail, pause_s)
             self._pause_until(again_at_s)
-            backoff_s = min(backoff_s * 2, self._broker.retry_max_s)
 
     def _finished(self) -> bool:
         return self._stop_at_s is not None and self._monotonic_s() >= self._stop_at_s
@@ -154,6 +186,7 @@ class Publisher:
             closed = self._await_acceptance(session, deadline_s)
             if closed is None:
                 log.info("broker: connected to %s", self._broker.url)
+                session.accepted_s = self._monotonic_s()
                 reached(Step.CONNECTED)
                 closed = self._serve(connection, session)
             return closed
@@ -239,7 +272,6 @@ class Publisher:
         if delivered:
             reached(Step.PUBACK_RECEIVED)
             self._outbox.acknowledge(delivered, self._real_ms())
-            session.acknowledged = True
 
     def _take_published(self) -> Published | None:
         """The next message of the inbox if it is a PUBACK; others go back to its end."""
@@ -312,7 +344,12 @@ class _Session:
     retries: dict[int, float] = field(default_factory=dict)
     """Seq to the time from which it may be sent again."""
     paused_until_s: float = 0.0
-    acknowledged: bool = False
+    accepted_s: float | None = None
+    """When the broker accepted it."""
+
+    def lasted_s(self, now_s: float) -> float:
+        """How long it stood; 0 if it was never accepted."""
+        return 0.0 if self.accepted_s is None else max(now_s - self.accepted_s, 1e-3)
 
     @property
     def can_send(self) -> bool:
