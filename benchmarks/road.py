@@ -125,7 +125,9 @@ def endless_road(eyes: Eyes, gallery: Gallery) -> Callable[[Image], None]:
 def bare_models(eyes: Eyes) -> Callable[[], None]:
     """The same model invocations with ready-made input, and nothing around them."""
     folder = load_manifest().folder
-    networks = [Network(spec, folder) for spec in (eyes.spec.detector, *eyes.spec.models)]
+    # The second look at a face is one at it and one at its mirror image (edge/recognition/refine.py).
+    looks = (eyes.spec.detector, eyes.spec.refiner, eyes.spec.refiner)
+    networks = [Network(spec, folder) for spec in (*looks, *eyes.spec.models)]
     inputs = [
         network.quantise(np.random.default_rng(1).normal(size=network.spec.input_shape).astype(np.float32))
         for network in networks

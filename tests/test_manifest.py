@@ -43,7 +43,7 @@ def test_the_installed_manifest_has_the_three_embedders() -> None:
     assert sorted(INSTALLED.embedders) == ["facenet", "facenet+sface", "sface"]
     assert INSTALLED.embedder() is INSTALLED.embedder("facenet+sface")
     fused = INSTALLED.embedder()
-    assert fused.weights == pytest.approx((0.3, 0.7))
+    assert fused.weights == pytest.approx((0.25, 0.75))
     assert fused.dimensions == sum(model.dimensions for model in fused.models)
     assert all(embedder.detector.kind == "detector" for embedder in INSTALLED.embedders.values())
 
@@ -64,12 +64,12 @@ def test_a_folder_given_by_hand_is_read_instead_of_the_installed_one(tmp_path: P
         (r"crop_px = 160", "crop_px = 161", r"models.facenet.crop_px = 161; allowed: the height and width"),
         (r"crop_px = 160", 'crop_px = "160"', r"models.facenet.crop_px = '160'"),
         (
-            r"fusion_weight = 0.3",
+            r"fusion_weight = 0.25",
             "fusion_weight = 0",
             r"fusion_weight = 0; allowed: a number from 0.001 to 1",
         ),
-        (r"fusion_weight = 0.3", "fusion_weight = nan", r"fusion_weight = nan"),
-        (r"fusion_weight = 0.3", "", r"models.facenet.fusion_weight is missing"),
+        (r"fusion_weight = 0.25", "fusion_weight = nan", r"fusion_weight = nan"),
+        (r"fusion_weight = 0.25", "", r"models.facenet.fusion_weight is missing"),
         (
             r'colour_order = "RGB"',
             'colour_order = "GBR"',
@@ -88,11 +88,11 @@ def test_a_folder_given_by_hand_is_read_instead_of_the_installed_one(tmp_path: P
             r"models.facenet.normalisation.divisor is missing",
         ),
         (
-            r"\[56.24, 52.73\]",
-            "[56.24, 252.73]",
+            r"\[53.39, 56.46\]",
+            "[53.39, 252.73]",
             r"models.facenet.alignment.points = .*allowed: five \[x, y\]",
         ),
-        (r"\[56.24, 52.73\], ", "", r"models.facenet.alignment.points"),
+        (r"\[53.39, 56.46\], ", "", r"models.facenet.alignment.points"),
         (
             r'file = "facenet_int8',
             'file = "../facenet_int8',
@@ -111,6 +111,7 @@ def test_a_folder_given_by_hand_is_read_instead_of_the_installed_one(tmp_path: P
             r"models.facenet.licence = ' '; allowed: a text that is not empty",
         ),
         (r'detector = "yunet', 'detector = "unet', r"detector = 'unet_256x320'; allowed: .*yunet_256x320"),
+        (r'refiner = "yunet', 'refiner = "unet', r"refiner = 'unet_160x160'; allowed: .*yunet_160x160"),
         (r'models = \["facenet", "sface"\]', 'models = ["sface", "sface"]', r"each once, of: facenet, sface"),
         (r'models = \["facenet", "sface"\]', "models = []", r"models = \[\]; allowed: a list"),
         (r"enrolled = \[\d+, ", "enrolled = [1000000, ", r"enrolled = .*rising"),
@@ -187,6 +188,7 @@ FACENET = FUSED.models[0]
         changed(FUSED, 0, colour_order="BGR"),
         changed(FUSED, 0, fusion_weight=0.31),
         dataclasses.replace(FUSED, detector=dataclasses.replace(FUSED.detector, sha256="0" * 64)),
+        dataclasses.replace(FUSED, refiner=dataclasses.replace(FUSED.refiner, sha256="0" * 64)),
         dataclasses.replace(FUSED, models=FUSED.models[::-1]),
         dataclasses.replace(FUSED, models=FUSED.models[:1]),
     ],
@@ -201,6 +203,7 @@ FACENET = FUSED.models[0]
         "colours",
         "weight",
         "detector",
+        "refiner",
         "order",
         "one model",
     ],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import ModelError
 from edge.recognition.align import crop
 from edge.recognition.manifest import EmbedderSpec, Normalisation
+from edge.recognition.refine import Refiner
 from edge.recognition.tflite import Network
 from edge.records import Face, Image, Vector
 
@@ -35,15 +36,17 @@ class Embedder:
         self.spec = spec
         self.id = spec.id
         self.dimensions = spec.dimensions
+        self._refiner = Refiner(spec.refiner, folder, threads)
         self._networks = tuple(Network(model, folder, threads) for model in spec.models)
 
     def crops(self, image: Image, face: Face) -> tuple[Image, ...]:
-        """The aligned crop for each model, (crop_px, crop_px, 3) uint8, BGR.
+        """The aligned crop for each model, (crop_px, crop_px, 3) uint8, BGR, after a second look at the face.
 
         Raises BadImage where the keypoints show no face.
         """
+        keypoints = self._refiner.refine(image, face.keypoints)
         alignments = (model.alignment for model in self.spec.models)
-        return tuple(crop(image, face.keypoints, to.points, to.crop_px) for to in alignments)
+        return tuple(crop(image, keypoints, to.points, to.crop_px) for to in alignments)
 
     def embed(self, crops: tuple[Image, ...]) -> Vector:
         """The unit vector of one face, (dimensions,) float32, from what `crops` gave.

@@ -27,8 +27,8 @@ from edge.errors import ModelError
 
 SCHEMA = 1
 
-VECTOR_CODE = 1
-"""Part of every embedder id. To be raised when a change of the code in `detect`, `align` or
+VECTOR_CODE = 2
+"""Part of every embedder id. To be raised when a change of the code in `detect`, `refine`, `align` or
 `embed` makes other vectors from the same pictures, so that old galleries are refused."""
 
 MAX_SIDE_PX = 4096
@@ -155,6 +155,8 @@ class EmbedderSpec:
     name: str
     models: tuple[VectorModelSpec, ...]
     detector: ModelSpec
+    refiner: ModelSpec
+    """The detector that looks at each face a second time."""
     thresholds: Thresholds
     measured: Measured | None
 
@@ -174,6 +176,7 @@ class EmbedderSpec:
         shaping = {
             "code": VECTOR_CODE,
             "detector": self.detector.sha256,
+            "refiner": self.refiner.sha256,
             "models": [
                 model.shaping() | {"weight": weight}
                 for model, weight in zip(self.models, self.weights, strict=True)
@@ -464,11 +467,13 @@ def _embedder(name: str, table: _Table, models: Mapping[str, ModelSpec]) -> Embe
             and set(v) <= set(embedding)
         ),
     )
-    detector = table.choice("detector", tuple(key for key in models if key not in embedding))
+    detectors = tuple(key for key in models if key not in embedding)
+    detector, refiner = table.choice("detector", detectors), table.choice("refiner", detectors)
     spec = EmbedderSpec(
         name=name,
         models=tuple(embedding[key] for key in chosen),
         detector=models[detector],
+        refiner=models[refiner],
         thresholds=_thresholds(table.table("thresholds")),
         measured=_measured(table.table("measured")) if table.has("measured") else None,
     )
