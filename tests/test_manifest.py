@@ -43,7 +43,7 @@ def test_the_installed_manifest_has_the_three_embedders() -> None:
     assert sorted(INSTALLED.embedders) == ["facenet", "facenet+sface", "sface"]
     assert INSTALLED.embedder() is INSTALLED.embedder("facenet+sface")
     fused = INSTALLED.embedder()
-    assert fused.weights == pytest.approx((0.25, 0.75))
+    assert fused.weights == pytest.approx((0.3, 0.7))
     assert fused.dimensions == sum(model.dimensions for model in fused.models)
     assert all(embedder.detector.kind == "detector" for embedder in INSTALLED.embedders.values())
 
@@ -64,12 +64,12 @@ def test_a_folder_given_by_hand_is_read_instead_of_the_installed_one(tmp_path: P
         (r"crop_px = 160", "crop_px = 161", r"models.facenet.crop_px = 161; allowed: the height and width"),
         (r"crop_px = 160", 'crop_px = "160"', r"models.facenet.crop_px = '160'"),
         (
-            r"fusion_weight = 0.25",
+            r"fusion_weight = 0.3",
             "fusion_weight = 0",
             r"fusion_weight = 0; allowed: a number from 0.001 to 1",
         ),
-        (r"fusion_weight = 0.25", "fusion_weight = nan", r"fusion_weight = nan"),
-        (r"fusion_weight = 0.25", "", r"models.facenet.fusion_weight is missing"),
+        (r"fusion_weight = 0.3", "fusion_weight = nan", r"fusion_weight = nan"),
+        (r"fusion_weight = 0.3", "", r"models.facenet.fusion_weight is missing"),
         (
             r'colour_order = "RGB"',
             'colour_order = "GBR"',
