@@ -195,7 +195,8 @@ def choices(context: Context) -> str:
 
 def about(context: Context, probes: Embeddings, templates: Embeddings) -> str:
     spec = context.spec
-    models = [(model.key, f"{model.file}, sha256 {model.sha256}") for model in (spec.detector, spec.refiner, *spec.models)]
+    used = (spec.detector, spec.refiner, *spec.models)
+    models = [(model.key, f"{model.file}, sha256 {model.sha256}") for model in used]
     changed = probes.degradation or "nothing"
     enrolled = "as the probes" if templates.degradation == probes.degradation else "left as they are"
     rows = [
