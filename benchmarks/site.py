@@ -17,7 +17,7 @@ from provisioning.keys import Fleet, init_fleet
 
 SEED = 7
 FRAMES_PER_S = 10.0
-"""The rate at which the daemon is measured: the issue's idle condition."""
+"""The rate at which the daemon is measured: the condition under which idling is measured."""
 
 
 def random_gallery(people: int, eyes: Eyes, version: int = 1) -> Gallery:

@@ -29,10 +29,10 @@ from torture.plan import Target, in_one_life, targets
 from torture.verdict import Verdict, judge, strangers
 
 LIVES = 10
-"""How often the daemon is killed at each point: the issue's bar."""
+"""How often the daemon is killed at each point."""
 
 RANDOM_KILLS = 200
-"""The issue's bar."""
+"""Kills at moments that nobody chose."""
 
 ARRIVAL_S = 20.0
 """From a good end, after which the broker has everything, to the consumer; it takes milliseconds."""
