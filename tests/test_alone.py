@@ -28,5 +28,7 @@ def test_two_boards_with_states_of_their_own_do_not_meet(tmp_path: Path) -> None
 
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    with unprivileged(), pytest.raises(CannotRecord, match="Permission denied"), alone_on(tmp_path / "state"):
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o500)
+    with unprivileged(), pytest.raises(CannotRecord, match="Permission denied"), alone_on(shut / "state"):
         pass

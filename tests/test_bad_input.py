@@ -251,6 +251,8 @@ def limited(config: Path, most_bytes: int) -> Daemon:
             [sys.executable, "-c", PROGRAM_WITH_LIMIT, str(most_bytes), str(config)],
             stderr=subprocess.PIPE,
             text=True,
+            # Unmeasured: the coverage's own file would meet the limit too, and change how the daemon ends.
+            env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
         )
     )
 
