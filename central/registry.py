@@ -11,13 +11,10 @@ from typing import Any
 from edge.errors import InputError, KeyFileError, TokenRefused
 from edge.trust.identity import ID_PATTERN, check_device_id
 from edge.trust.jws import VerificationKey, key_from_jwk, without_duplicates
-from edge.trust.tokens import CHAIN_PATTERN, EVENT_TYP, HEAD_TYP
+from edge.trust.tokens import BOARD_TYPS, CHAIN_PATTERN
 
 MAX_REGISTRY_BYTES = 64 * 1024 * 1024
 """100,000 keys of about 350 bytes are 35 MB."""
-
-DEVICE_TYPS = frozenset({EVENT_TYP, HEAD_TYP, "hadir-reply+jwt", "hadir-report+jwt", "hadir-enrol+jwt"})
-"""What boards sign."""
 
 MEMBERS = ("kid", "device", "site", "chain", "first_seq", "last_seq", "revoked_at")
 """Every entry has all of them, null where there is nothing to say: one lost on the way must not lift a limit."""
@@ -117,4 +114,4 @@ def _registration(entry: Any) -> Registration:
     chain = entry["chain"]
     if chain is not None and not (isinstance(chain, str) and CHAIN_PATTERN.fullmatch(chain)):
         raise ValueError(f"chain of {device} is {chain!r}, not the id of a chain")
-    return Registration(device, site, key_from_jwk(entry, DEVICE_TYPS), chain, **numbers)
+    return Registration(device, site, key_from_jwk(entry, BOARD_TYPS), chain, **numbers)

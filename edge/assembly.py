@@ -20,7 +20,8 @@ from edge.steps import Step, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import DeviceIdentity, load_signing_key, site_urn
 from edge.trust.jws import sign
-from edge.trust.tokens import HEAD_TYP, head_claims
+from edge.trust.receipts import head_claims
+from edge.trust.tokens import HEAD_TYP
 from edge.uplink.outbox import Outbox
 from edge.uplink.publish import Publisher, State
 from edge.uplink.recorder import Recorder

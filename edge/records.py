@@ -179,6 +179,18 @@ class ClockState(StrEnum):
     UNSYNCED = "unsynced"
 
 
+class TamperKind(StrEnum):
+    """What somebody, or a fault, did to the board."""
+
+    CAMERA = "camera"
+    GALLERY = "gallery"
+    MODEL = "model"
+    DATABASE = "database"
+    FORK = "fork"
+    """The card was restored or cloned: the server has events of this chain that this board never made."""
+    DISK = "disk"
+
+
 @dataclass(frozen=True, slots=True)
 class TimeReading:
     """One look at the clocks of the board."""

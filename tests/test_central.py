@@ -43,9 +43,10 @@ from demo.broker import embedded_broker
 from demo.consumer import Listening, listening
 from edge.errors import BrokerUnavailable, ConfigError
 from edge.records import Attendance, ChainPosition, ClockState, Direction, SignedToken, TimeReading
+from edge.trust.events import attendance_claims, start_claims
 from edge.trust.identity import DeviceIdentity, load_signing_key
 from edge.trust.jws import SigningKey, decode_base64url, encode_base64url, sign
-from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES, attendance_claims, start_claims
+from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES
 from provisioning.keys import DEVICES_FILE, Fleet
 from tests.brokers import BROKERS, Publish, mosquitto, publishing
 from tests.certificates import Authority, tls_door
@@ -387,9 +388,9 @@ def test_an_unknown_events_members_cannot_forge_a_line(told: Told, board: Board)
         gallery=1,
     )
     ((_, event),) = claims["events"].items()
-    claims["events"] = {"urn:hadir:event:erasure:1": event | {"direction": "\nverified    door-02"}}
+    claims["events"] = {"urn:hadir:event:unheard:1": event | {"direction": "\nverified    door-02"}}
     assert told.take(board.topic, sign(claims, key, EVENT_TYP).compact)[0] == (
-        "verified    door-01     erasure      E1042  seen 2025-11-24 15:59:59Z, holdover to 185 ms  seq 2"
+        "verified    door-01     unheard      E1042  seen 2025-11-24 15:59:59Z, holdover to 185 ms  seq 2"
     )
 
 

@@ -43,36 +43,43 @@ def events(outbox: Outbox) -> list[Event]:
     return [parse_event(verify(stored.token, EVENT_TYP, keys).claims) for stored in outbox.waiting(0, 100)]
 
 
-def test_an_attendance_is_signed_by_this_board_and_dated_when_the_face_was_seen(outbox: Outbox) -> None:
-    recorder(outbox).attendance(SOMEONE)
-    (event,) = events(outbox)
+@pytest.fixture
+def started(outbox: Outbox) -> Outbox:
+    """With the start that every chain begins with."""
+    recorder(outbox).start("1.0")
+    return outbox
+
+
+def test_an_attendance_is_signed_by_this_board_and_dated_when_the_face_was_seen(started: Outbox) -> None:
+    recorder(started).attendance(SOMEONE)
+    (_, event) = events(started)
     assert (event.issuer, event.audience) == ("urn:hadir:device:door-01", "urn:hadir:site:hq")
     assert (event.person, event.seen_s, event.mono_ms) == ("E1042", 1_764_000_009.0, 9_000)
     assert event.payload["embedder"] == "e" * 16
 
 
-def test_without_a_clock_that_can_be_believed_it_has_no_date(outbox: Outbox) -> None:
-    recorder(outbox, synchronised=False).attendance(SOMEONE)
-    (event,) = events(outbox)
+def test_without_a_clock_that_can_be_believed_it_has_no_date(started: Outbox) -> None:
+    recorder(started, synchronised=False).attendance(SOMEONE)
+    (_, event) = events(started)
     assert event.seen_s is None
     assert event.mono_ms == 9_000
 
 
-def test_similarities_are_told_only_where_diagnostics_are_asked_for(outbox: Outbox) -> None:
-    recorder(outbox).attendance(SOMEONE)
-    recorder(outbox, diagnostics=True).attendance(SOMEONE)
-    quiet, talkative = events(outbox)
+def test_similarities_are_told_only_where_diagnostics_are_asked_for(started: Outbox) -> None:
+    recorder(started).attendance(SOMEONE)
+    recorder(started, diagnostics=True).attendance(SOMEONE)
+    _, quiet, talkative = events(started)
     assert "similarity" not in quiet.payload
     assert (talkative.payload["similarity"], talkative.payload["margin"]) == (0.71, 0.4)
 
 
-def test_each_event_names_the_hash_of_the_one_before(outbox: Outbox) -> None:
-    board = recorder(outbox)
-    hashes = []
-    for _ in range(3):
+def test_each_event_names_the_hash_of_the_one_before(started: Outbox) -> None:
+    board = recorder(started)
+    hashes = [started.head().hash]
+    for _ in range(2):
         board.attendance(SOMEONE)
-        hashes.append(outbox.head().hash)
-    told = events(outbox)
+        hashes.append(started.head().hash)
+    told = events(started)
     assert [event.seq for event in told] == [1, 2, 3]
     assert [event.prev for event in told] == [None, *hashes[:2]]
     assert len({event.jti for event in told}) == 3

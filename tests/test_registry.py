@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from central.registry import DEVICE_TYPS, MAX_REGISTRY_BYTES, MEMBERS, Registration, load_registry
+from central.registry import MAX_REGISTRY_BYTES, MEMBERS, Registration, load_registry
 from edge.errors import KeyFileError
 from edge.trust.identity import load_signing_key
 from edge.trust.jws import SigningKey
+from edge.trust.tokens import BOARD_TYPS
 from provisioning.keys import DEVICES_FILE, Fleet
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
@@ -48,7 +49,7 @@ def test_what_provisioning_wrote_is_read(fleet: Fleet) -> None:
     assert registry.keys == {kid: entry.key for kid, entry in registry.registrations.items()}
     for registration in registry.registrations.values():
         assert (registration.site, registration.chain, registration.revoked_at) == ("hq", None, None)
-        assert registration.key.typs == DEVICE_TYPS
+        assert registration.key.typs == BOARD_TYPS
         assert registration.speaks_for("A" * 22, 1)
 
 
@@ -57,13 +58,13 @@ def test_every_member_of_an_entry_is_read(path: Path) -> None:
     path.write_text(json.dumps({"keys": [entry(**limits)]}))
     assert load_registry(path).registrations == {
         KEY.kid: Registration(
-            "door-01", "hq", KEY.verification_key(DEVICE_TYPS), "A" * 22, 10, 20, 1_764_000_000
+            "door-01", "hq", KEY.verification_key(BOARD_TYPS), "A" * 22, 10, 20, 1_764_000_000
         )
     }
 
 
 def test_a_key_speaks_for_its_part_of_its_chain() -> None:
-    key = KEY.verification_key(DEVICE_TYPS)
+    key = KEY.verification_key(BOARD_TYPS)
     bound = Registration("door-01", "hq", key, "A" * 22, 10, 20, None)
     assert [seq for seq in (9, 10, 20, 21) if bound.speaks_for("A" * 22, seq)] == [10, 20]
     assert not bound.speaks_for("B" * 22, 15)

@@ -12,19 +12,17 @@ from hypothesis import strategies as st
 
 from edge.errors import Refusal, TokenRefused
 from edge.records import Attendance, ChainPosition, ClockState, Direction, TimeReading
+from edge.trust.events import attendance_claims, start_claims
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import SigningKey, decode_base64url, sign
+from edge.trust.members import MAX_INTEGER
 from edge.trust.tokens import (
     ATTENDANCE,
     EVENT_TYP,
     MAX_EVENT_BYTES,
-    MAX_INTEGER,
     START,
     Event,
-    attendance_claims,
-    head_claims,
     parse_event,
-    start_claims,
 )
 
 CHAIN, PREV, BOOT = "A" * 22, "h" * 43, "0f3c9f0e-6a51-4b8e-9a57-1d0c6f2f5b11"
@@ -180,19 +178,6 @@ def test_the_longest_attendance_is_far_below_the_limit() -> None:
     )
     assert parse_event(claims).person == "P" * 64
     assert len(sign(claims, IDENTITY.key, EVENT_TYP).compact) < MAX_EVENT_BYTES / 2
-
-
-def test_the_head_tells_where_the_chain_ends() -> None:
-    claims = head_claims(IDENTITY, CHAIN, 1837, PREV, SYNCED)
-    assert claims == {
-        "iss": "urn:hadir:device:door-01",
-        "aud": "urn:hadir:site:hq",
-        "iat": 1_764_000_001,
-        "chain": CHAIN,
-        "seq": 1837,
-        "hash": PREV,
-    }
-    assert "hash" not in head_claims(IDENTITY, CHAIN, 0, None, SYNCED)
 
 
 def test_what_was_built_is_read_again() -> None:

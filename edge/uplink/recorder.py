@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from edge.board.clock import Clock
 from edge.records import Attendance, ChainPosition, Direction, SignedToken
 from edge.steps import Step, reached
+from edge.trust.events import attendance_claims, start_claims
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import sign
-from edge.trust.tokens import EVENT_TYP, attendance_claims, start_claims
+from edge.trust.tokens import EVENT_TYP
 from edge.uplink.outbox import Outbox, StoredEvent
 
 
