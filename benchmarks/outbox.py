@@ -56,7 +56,7 @@ def draining(outbox: Outbox) -> float:
     """Events acknowledged by the broker and noted as such, a second, connecting included."""
     with embedded_broker() as url:
         config = BrokerConfig(url=url)
-        publisher = Publisher(outbox, "door-01", config, EventsConfig(drain_s=120), _status)
+        publisher = Publisher(outbox, "door-01", config, EventsConfig("broker", drain_s=120), _status)
         loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
         begin = now_ms()
         loop.start()

@@ -40,11 +40,18 @@ def templates(eyes: Eyes, people: Mapping[str, Sequence[Path]]) -> dict[str, Vec
 
 
 def set_up_board(
-    fleet: Fleet, gallery: Gallery, *, broker_url: str, sources: Sequence[Path], settings: str = ""
+    fleet: Fleet,
+    gallery: Gallery,
+    *,
+    broker_url: str,
+    sources: Sequence[Path],
+    settings: str = "",
+    events: str = "",
 ) -> Path:
     """Give the fleet's first board a gallery and a configuration; returns the configuration's path.
 
-    `settings` follows the section [camera] of the file, so it may begin with keys of that.
+    `settings` follows the section [camera] of the file, so it may begin with keys of that; `events`
+    is more for the section [events].
     """
     publish(fleet, gallery)
     text = board_config(
@@ -55,4 +62,7 @@ def set_up_board(
         broker_url=broker_url,
         sources=[str(source) for source in sources],
     )
-    return write_board_config(fleet.folder / "boards" / DEVICE, f"{text}{settings}\n")
+    return write_board_config(
+        fleet.folder / "boards" / DEVICE,
+        text.replace("[events]\n", f"[events]\n{events}\n") + f"{settings}\n",
+    )

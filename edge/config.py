@@ -205,7 +205,7 @@ class BrokerConfig:
 class EventsConfig:
     """What is told about an attendance, and when it counts as delivered."""
 
-    delivery: Annotated[str, OneOf("broker")] = "broker"
+    delivery: Annotated[str, OneOf("broker")]
     """`broker`: delivered when the broker acknowledged it; it may still be lost inside the broker."""
     diagnostics: bool = False
     """Similarities in the events: derived from biometrics, and they help to tune an attack."""
@@ -223,12 +223,12 @@ class Config:
 
     device: DeviceConfig
     broker: BrokerConfig
+    events: EventsConfig
     camera: CameraConfig = dataclasses.field(default_factory=CameraConfig)
     recognition: RecognitionConfig = dataclasses.field(default_factory=RecognitionConfig)
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
     decide: DecideConfig = dataclasses.field(default_factory=DecideConfig)
-    events: EventsConfig = dataclasses.field(default_factory=EventsConfig)
 
 
 def load_config(path: Path) -> Config:

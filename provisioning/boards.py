@@ -18,6 +18,7 @@ def board_config(
     root_thumbprint: str,
     direction: Direction,
     broker_url: str,
+    delivery: str = "broker",
     camera: str = "replay",
     sources: Sequence[str] = (),
     state_dir: str | None = None,
@@ -37,6 +38,9 @@ root_thumbprint = {_quoted(root_thumbprint)}
 {state}
 [broker]
 url = {_quoted(broker_url)}
+
+[events]
+delivery = {_quoted(delivery)}
 
 [camera]
 kind = {_quoted(camera)}

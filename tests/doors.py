@@ -51,11 +51,12 @@ def set_up_board(
     clip: Path,
     camera: str = 'pace = "fast"',
     extra: str = "",
+    events: str = "",
 ) -> Path:
     """The first board with these people enrolled, watching a clip; returns its configuration's path."""
     gallery = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled)
     return door.set_up_board(
-        fleet, gallery, broker_url=broker_url, sources=[clip], settings=f"{camera}\n{extra}"
+        fleet, gallery, broker_url=broker_url, sources=[clip], settings=f"{camera}\n{extra}", events=events
     )
 
 

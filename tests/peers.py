@@ -1,7 +1,7 @@
 """A scripted MQTT 5 peer on a real socket, for answers that no real broker gives on demand.
 
 It knows just the packets that a board exchanges (MQTT 5.0, chapter 3): CONNECT, CONNACK,
-PUBLISH, PUBACK, PINGREQ and DISCONNECT.
+PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ and DISCONNECT.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 12, 13, 14
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
 SUCCESS = 0x00
 
 
@@ -47,6 +48,12 @@ class ScriptedBroker:
     """Close the first connection, without a word, after so many publications on topics of events."""
     disconnect_reason: int | None = None
     """Send this DISCONNECT right after CONNACK on the first connection."""
+    subscription_reason: int = 0x01
+    """SUBACK's, for one filter."""
+    send: Sequence[tuple[str, bytes]] = ()
+    """Topics and payloads to send at QoS 1 after each SUBACK."""
+    acknowledged: list[int] = field(default_factory=list)
+    """Message ids of what was sent and acknowledged."""
     publications: list[Publication] = field(default_factory=list)
     connects: list[bytes] = field(default_factory=list)
 
@@ -104,8 +111,27 @@ class ScriptedBroker:
                 peer.sendall(bytes([PINGRESP << 4, 0]))
             if kind == DISCONNECT:
                 return
+            if kind == SUBSCRIBE:
+                self._grant(peer, body)
+            if kind == PUBACK:
+                self._note_acknowledged(body)
             if kind == PUBLISH and not self._take(peer, flags, body):
                 return
+
+    def _grant(self, peer: socket.socket, body: bytes) -> None:
+        filters, at = 0, 3 + body[2]  # message id, one byte of property length
+        while at < len(body):
+            at += 3 + int.from_bytes(body[at : at + 2], "big")
+            filters += 1
+        answer = body[:2] + b"\0" + bytes([self.subscription_reason] * filters)
+        peer.sendall(bytes([SUBACK << 4, len(answer)]) + answer)
+        for mid, (topic, payload) in enumerate(self.send, 1):
+            peer.sendall(publish_packet(topic, payload, mid))
+
+    def _note_acknowledged(self, body: bytes) -> None:
+        with self._changed:
+            self.acknowledged.append(int.from_bytes(body[:2], "big"))
+            self._changed.notify_all()
 
     def _accept(self, peer: socket.socket, body: bytes) -> bool:
         with self._changed:
@@ -143,6 +169,16 @@ class ScriptedBroker:
         if reason is not None:
             peer.sendall(bytes([PUBACK << 4, 4]) + struct.pack(">HBB", mid, reason, 0))
         return True
+
+
+def publish_packet(topic: str, payload: bytes, mid: int) -> bytes:
+    """A PUBLISH at QoS 1 without properties (MQTT 5, section 3.3)."""
+    body = struct.pack(">H", len(topic)) + topic.encode() + struct.pack(">HB", mid, 0) + payload
+    length, left = bytearray(), len(body)
+    while left or not length:
+        left, low = divmod(left, 128)
+        length.append(low | (0x80 if left else 0))
+    return bytes([PUBLISH << 4 | 2]) + bytes(length) + body
 
 
 def _read_packet(stream: object) -> tuple[int, int, bytes] | None:

@@ -49,8 +49,8 @@ from tests.doors import Daemon, daemon, nobody, save_clip, set_up_board, templat
 from tests.peers import ScriptedBroker
 
 NOBODY_LISTENS = "mqtt://127.0.0.1:1"
-AT_ONCE = "[events]\ndrain_s = 0\n"
-AGAIN_AND_AGAIN = "[events]\ndrain_s = 0\n[decide]\ncooldown_s = 0.0\n"
+AT_ONCE = "drain_s = 0"
+AGAIN_AND_AGAIN = "[decide]\ncooldown_s = 0.0\n"
 
 Setup = Callable[..., Path]
 
@@ -74,10 +74,18 @@ def set_up(fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path) ->
         broker_url: str = NOBODY_LISTENS,
         clip: Path = clip,
         camera: str = 'pace = "fast"',
-        extra: str = AT_ONCE,
+        extra: str = "",
+        events: str = AT_ONCE,
     ) -> Path:
         return set_up_board(
-            fleet, eyes, enrolled, broker_url=broker_url, clip=clip, camera=camera, extra=extra
+            fleet,
+            eyes,
+            enrolled,
+            broker_url=broker_url,
+            clip=clip,
+            camera=camera,
+            extra=extra,
+            events=events,
         )
 
     return with_changes
@@ -270,7 +278,7 @@ def test_when_the_disk_is_full_it_stops_loudly_and_what_was_committed_is_sent_la
     assert len(seqs) > 2, "the disk became full while people passed"
     assert seqs == list(range(1, len(seqs) + 1))
     with embedded_broker() as broker:
-        config = set_up(broker_url=broker, extra="")
+        config = set_up(broker_url=broker, events="")
         with listening(broker, fleet.folder / "devices.jwks") as central, daemon(config) as board:
             assert board.ended() == 0, board.log()
             assert central.wait_for(len(seqs) + 2)
@@ -335,7 +343,7 @@ def claims_of(token: str) -> dict[str, object]:
 def test_a_clock_in_1970_dates_nothing_and_loses_nothing(set_up: Setup, fleet: Fleet) -> None:
     in_1970 = Clock(kernel=lambda: KernelClock(synchronised=False, max_error_ms=0), real_ms=lambda: 61_000)
     with embedded_broker() as broker:
-        board = assemble(load_config(set_up(broker_url=broker, extra="[events]\ndrain_s = 20\n")), in_1970)
+        board = assemble(load_config(set_up(broker_url=broker, events="drain_s = 20")), in_1970)
         board.recorder.start("test")
         board.recorder.attendance(
             Attendance(track=1, person="P44", frames=3, similarity=0.9, margin=0.5, seen_mono_ms=5)

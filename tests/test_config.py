@@ -21,6 +21,9 @@ root_thumbprint = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 [broker]
 url = "mqtt://127.0.0.1:1883"
+
+[events]
+delivery = "broker"
 """
 
 
@@ -66,7 +69,7 @@ def test_a_direction_is_read_as_one(file: Path) -> None:
     ("text", "said"),
     [
         ("[decide]\ncooldown = 3\n", "unknown key decide.cooldown; allowed are fpir_target, min_good_frames"),
-        ("[decid]\n", "unknown section [decid]; allowed are device, broker, camera"),
+        ("[decid]\n", "unknown section [decid]; allowed are device, broker, events, camera"),
         ("[decide]\ncooldown_s = true\n", "decide.cooldown_s = True: must be a number from 0 to 86400"),
         ("[decide]\nfpir_target = nan\n", "decide.fpir_target = nan: must be a number from 0.0001 to 0.5"),
         (
@@ -80,7 +83,6 @@ def test_a_direction_is_read_as_one(file: Path) -> None:
         ('[camera]\nkind = "webcam"\n', "camera.kind = 'webcam': must be one of \"replay\""),
         ("[camera]\nsources = [1]\n", "camera.sources = [1]: must be a list of paths or URLs"),
         ('[recognition]\nmodels_dir = ""\n', "recognition.models_dir = '': must be a path"),
-        ("[events]\ndiagnostics = 1\n", "events.diagnostics = 1: must be true or false"),
         (
             "[decide]\nfused_frames = 4\nmin_good_frames = 5\n",
             "decide.fused_frames = 4: must lie between min_good_frames (5)",
@@ -104,6 +106,12 @@ def test_a_refusal_names_file_key_value_and_what_is_allowed(file: Path, text: st
     ("old", "new", "said"),
     [
         ('id = "door-01"\n', "", "device.id: is missing and has no default"),
+        (
+            'delivery = "broker"\n',
+            "diagnostics = true\n",
+            "events.delivery: is missing and has no default; it must be one of",
+        ),
+        ('"broker"\n', '"broker"\ndiagnostics = 1\n', "events.diagnostics = 1: must be true or false"),
         ('"door-01"', '"Door 1"', "device.id = 'Door 1': must be a string like"),
         ('"mqtt://127.0.0.1:1883"', '"http://x"', "broker.url = 'http://x': must be a string like mqtts?://"),
         (

@@ -20,11 +20,10 @@ from edge.loops import Loop
 from edge.records import ChainPosition, SignedToken
 from edge.uplink.connection import SESSION_EXPIRY_S, Closed, Connection
 from edge.uplink.outbox import Outbox
+from edge.uplink.patience import STEADY_S, Patience
 from edge.uplink.publish import (
     NO_MATCHING_SUBSCRIBERS,
     NOT_AUTHORIZED,
-    STEADY_S,
-    Patience,
     Publisher,
     State,
     _Session,
@@ -97,7 +96,7 @@ def publishing(
     outbox: Outbox, url: str, *, window: int = 2048, drain_s: float = 20, clock: Clock | None = None
 ) -> Iterator[Publisher]:
     broker = BrokerConfig(url=url, retry_min_s=0.05, retry_max_s=0.1)
-    events = EventsConfig(window=window, drain_s=drain_s)
+    events = EventsConfig("broker", window=window, drain_s=drain_s)
     publisher = Publisher(outbox, "door-01", broker, events, status, monotonic_s=clock or time.monotonic)
     loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
     loop.start()
@@ -363,7 +362,9 @@ def test_a_broker_that_hangs_up_at_the_goodbye_holds_nobody_up(outbox: Outbox) -
 
 
 def test_a_connection_that_ends_during_the_goodbye_ends_it_with_its_own_reason(outbox: Outbox) -> None:
-    publisher = Publisher(outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig(), status)
+    publisher = Publisher(
+        outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig("broker"), status
+    )
     reason = Closed(0x8B, "the server is shutting down")
 
     class HangsUp(Connection):
@@ -385,7 +386,7 @@ def test_before_the_clock_is_set_nothing_in_the_archive_is_dated(tmp_path: Path)
             fill(outbox, 1)
             outbox.acknowledge([1], at_real_ms=1_000)
             publisher = Publisher(
-                outbox, "door-01", broker, EventsConfig(), status, real_ms=partial(int, now_ms)
+                outbox, "door-01", broker, EventsConfig("broker"), status, real_ms=partial(int, now_ms)
             )
             publisher._prune(now_s=0.0)
             gone = outbox.prune_archive(acked_before_real_ms=RELEASED_REAL_MS)
@@ -404,7 +405,9 @@ def test_an_event_that_a_broken_connection_did_not_take_is_not_counted_as_sent(o
 
     fill(outbox, 2)
     session = _Session(window=10)
-    publisher = Publisher(outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig(), status)
+    publisher = Publisher(
+        outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig("broker"), status
+    )
     assert publisher._send(Broken(), session, now_s=0.0)
     assert (session.in_flight, session.sending, session.more) == ({}, set(), False)
     assert outbox.waiting_count() == 2

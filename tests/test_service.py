@@ -144,9 +144,7 @@ def test_after_a_kill_the_next_start_says_that_it_was_not_clean(
 def test_at_the_end_what_the_broker_did_not_take_waits_for_the_next_start(
     fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path
 ) -> None:
-    config = set_up_board(
-        fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip, extra="[events]\ndrain_s = 0\n"
-    )
+    config = set_up_board(fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip, events="drain_s = 0")
     with daemon(config) as board:
         assert board.ended() == 0
         assert "waiting=2" in board.log()
@@ -198,9 +196,7 @@ def test_a_key_that_others_can_read_is_not_used(fleet: Fleet, eyes: Eyes, clip: 
 
 def test_a_clip_that_is_not_there_is_named(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
     missing = clip.with_name("missing.avi")
-    config = set_up_board(
-        fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=missing, extra="[events]\ndrain_s = 0\n"
-    )
+    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=missing, events="drain_s = 0")
     assert str(missing) in refused(config, InputError.exit_code)
 
 

@@ -69,7 +69,9 @@ class Door:
         (template,) = self.fleet.boards()
         shutil.copytree(template, board)
         text = (board / "edge.toml").read_text(encoding="utf-8")
-        return write_board_config(board, f"{text}[events]\narchive_days = {archive_days}\n")
+        return write_board_config(
+            board, text.replace("[events]\n", f"[events]\narchive_days = {archive_days}\n")
+        )
 
 
 def make_door(folder: Path, broker_url: str) -> Door:

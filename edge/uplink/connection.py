@@ -7,6 +7,7 @@ paho's in-memory queue, and the next one sends again from the outbox.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Self
@@ -16,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable
@@ -32,6 +34,18 @@ WILL_DELAY_S = 30
 
 DEFAULT_RECEIVE_MAXIMUM = 65535
 """Where CONNACK does not say (MQTT 5, section 3.2.2.3.3). paho does not obey it; we do."""
+
+MAX_INCOMING_BYTES = 64 * 1024
+"""Of a payload; the keys document is the largest thing that comes (`edge.trust.jws.MAX_TOKEN_BYTES`)."""
+
+MAX_INCOMING_PACKET_BYTES = MAX_INCOMING_BYTES + 1024
+"""Of a whole packet, topic and properties included; a broker may send no larger one (MQTT 5, 3.1.2.11.4)."""
+
+MAX_UNHANDLED = 16
+"""So many messages may wait here unacknowledged; the broker keeps the others (MQTT 5, 3.1.2.11.3)."""
+
+REFUSED_SUBSCRIPTION = 0x80
+"""A SUBACK reason from here on is a refusal (MQTT 5, section 3.9.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,27 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker answered a subscription."""
+
+    mid: int
+    reasons: tuple[int, ...]
+    """One for each filter, as they were asked for; from REFUSED_SUBSCRIPTION on a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message came down. The broker sends it again, also after a restart, until it is acknowledged."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    """It waited in the broker, rather than being sent just now."""
+    mid: int
+    qos: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The connection is over, or was never accepted."""
 
@@ -64,7 +99,7 @@ class Wake:
     """Something changed on our own side."""
 
 
-Message = Connected | Published | Closed | Wake
+Message = Connected | Published | Subscribed | Received | Closed | Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +123,16 @@ class Connection:
             protocol=mqtt.MQTTv5,
             # paho's own reconnect would resend from its memory; the outbox is the only memory here.
             reconnect_on_failure=False,
+            # What is acknowledged was dealt with: a command that a power cut interrupts comes again.
+            manual_ack=True,
         )
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         self._client.max_inflight_messages_set(DEFAULT_RECEIVE_MAXIMUM)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
         delay = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
         self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=delay)
         if broker.url.startswith("mqtts://"):
@@ -106,15 +145,33 @@ class Connection:
             BrokerUnavailable: nobody answers at that address, or TLS fails.
         """
         host, port = address_of(self._broker)
-        properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=SESSION_EXPIRY_S)
+        properties = _properties(
+            PacketTypes.CONNECT,
+            SessionExpiryInterval=SESSION_EXPIRY_S,
+            ReceiveMaximum=MAX_UNHANDLED,
+            MaximumPacketSize=MAX_INCOMING_PACKET_BYTES,
+        )
         try:
+            # The session goes on: commands wait in it, and a will that is delayed is not sent.
             self._client.connect(
-                host, port, keepalive=self._broker.keepalive_s, clean_start=True, properties=properties
+                host, port, keepalive=self._broker.keepalive_s, clean_start=False, properties=properties
             )
         except (OSError, ValueError) as error:
             raise unavailable(self._broker, error) from error
         self._client.loop_start()
         return self
+
+    def subscribe(self, filters: Sequence[str]) -> int | None:
+        """Ask for these topics at QoS 1; the message id of the answer, or None if the connection is gone.
+
+        Retained messages of theirs are sent each time (MQTT 5, section 3.8.3.1, Retain Handling 0).
+        """
+        result, mid = self._client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
+        return mid if result == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def acknowledge(self, received: Received) -> None:
+        """The message was dealt with, and need not come again."""
+        self._client.ack(received.mid, received.qos)
 
     def publish(
         self, topic: str, payload: bytes | str, *, retain: bool = False, content_type: str = ""
@@ -155,6 +212,16 @@ class Connection:
         self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         self._inbox.put(Published(mid=mid, reason=reason.value))
+
+    def _on_subscribe(
+        self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        self._inbox.put(Subscribed(mid=mid, reasons=tuple(reason.value for reason in reasons)))
+
+    def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        self._inbox.put(
+            Received(message.topic, bytes(message.payload), bool(message.retain), message.mid, message.qos)
+        )
 
 
 def try_login(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -23,16 +25,22 @@ from edge.errors import BrokerUnavailable
 from edge.steps import Step, reached
 from edge.uplink.connection import (
     CONNECT_TIMEOUT_S,
+    MAX_INCOMING_BYTES,
+    REFUSED_SUBSCRIPTION,
     Closed,
     Connected,
     Connection,
     Message,
     Published,
+    Received,
+    Subscribed,
     Wake,
     Will,
 )
+from edge.uplink.downlink import Downlink, Incoming, Outgoing, Receiver
 from edge.uplink.outbox import Outbox
-from edge.uplink.reach import SESSION_TAKEN_OVER, silence
+from edge.uplink.patience import Patience
+from edge.uplink.reach import silence
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +55,6 @@ SILENCE_S = 30.0
 
 REFUSED_PAUSE_S = 600.0
 """After "not authorized" only an administrator can help; ask again every ten minutes."""
-
-TAKEN_OVER_PAUSE_S = 300.0
-"""Two boards with one identity would throw each other out for ever; give way for five minutes."""
-
-STEADY_S = 60.0
-"""A connection that lasted so long was a good one; the next failure is a new one."""
-
-SUSPICIOUS = 4
-"""So many connections in a row that were accepted and cut short: a broker that restarts does that once."""
-
-SUSPICION = (
-    "it was accepted and cut short four times in a row; perhaps another client logs in as this board "
-    "(Mosquitto 2.0 says nothing when it takes a session over): look for a second board with the same key"
-)
 
 SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -84,30 +78,6 @@ class StatusReport(Protocol):
     def __call__(self, state: State, conn: int) -> bytes: ...
 
 
-class Patience:
-    """How long to wait after a connection, and whether another client may have cut it short."""
-
-    def __init__(self, retry_min_s: float, retry_max_s: float) -> None:
-        self._retry_min_s = retry_min_s
-        self._retry_max_s = retry_max_s
-        self._next_s = retry_min_s
-        self._cut_short = 0
-
-    def after(self, closed: Closed, lasted_s: float) -> tuple[Closed, float]:
-        """What to say of a connection that stood so long (0: was never accepted), and the pause in seconds."""
-        if lasted_s >= STEADY_S:
-            self._next_s = self._retry_min_s
-        by_the_other_side = closed.reason != 0
-        self._cut_short = self._cut_short + 1 if by_the_other_side and 0 < lasted_s < STEADY_S else 0
-        if self._cut_short == SUSPICIOUS:
-            self._cut_short = 0
-            closed = Closed(SESSION_TAKEN_OVER, f"{closed.detail}; {SUSPICION}")
-        if closed.reason == SESSION_TAKEN_OVER:
-            return closed, TAKEN_OVER_PAUSE_S
-        pause_s, self._next_s = self._next_s, min(2 * self._next_s, self._retry_max_s)
-        return closed, pause_s
-
-
 class Publisher:
     """Owns the connection to the broker; `run` is the body of one thread."""
 
@@ -118,11 +88,14 @@ class Publisher:
         broker: BrokerConfig,
         events: EventsConfig,
         status: StatusReport,
+        receivers: Sequence[Receiver] = (),
         monotonic_s: Callable[[], float] = time.monotonic,
         real_ms: Callable[[], int] = realtime_ms,
     ) -> None:
         self._outbox = outbox
         self._topic = f"hadir/v1/{device}/up"
+        self._down = f"hadir/v1/{device}/down/"
+        self._downlink = Downlink(receivers)
         self._device = device
         self._broker = broker
         self._events = events
@@ -130,6 +103,8 @@ class Publisher:
         self._monotonic_s = monotonic_s
         self._real_ms = real_ms
         self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._next_message: Message | None = None
+        self._birth_due = threading.Event()
         self._stop_at_s: float | None = None
         self._conn = 0
         self._next_prune_s = 0.0
@@ -138,6 +113,16 @@ class Publisher:
     def wake(self) -> None:
         """There is something new in the outbox."""
         self._inbox.put(Wake())
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Queue a message of a receiver; see `edge.uplink.downlink.Send`."""
+        self._downlink.queue(outgoing)
+        self.wake()
+
+    def announce(self) -> None:
+        """What the status tells of (gallery, embedder, keys) has changed: say it again now."""
+        self._birth_due.set()
+        self.wake()
 
     def stop(self) -> None:
         """Send what still goes within `drain_s`, say goodbye and return from `run`."""
@@ -171,6 +156,9 @@ class Publisher:
 
     def _next(self, timeout_s: float) -> Message | None:
         self._turned()
+        if self._next_message is not None:
+            message, self._next_message = self._next_message, None
+            return message
         try:
             return self._inbox.get(timeout=timeout_s)
         except Empty:
@@ -179,7 +167,7 @@ class Publisher:
     def _connect_and_serve(self, session: _Session) -> Closed:
         deadline_s = self._monotonic_s() + CONNECT_TIMEOUT_S
         # An inbox of its own keeps the last connection's stragglers out of this one.
-        self._inbox = SimpleQueue()
+        self._inbox, self._next_message = SimpleQueue(), None
         will = Will(f"{self._topic}/status", self._status(State.LOST, self._conn))
         connection = Connection(self._broker, self._device, will, self._inbox).open()
         try:
@@ -205,14 +193,18 @@ class Publisher:
 
     def _serve(self, connection: Connection, session: _Session) -> Closed:
         next_birth_s = last_news_s = self._monotonic_s()
+        if self._downlink.topics:
+            connection.subscribe([self._down + topic for topic in self._downlink.topics])
         while True:
             now_s = self._monotonic_s()
-            if now_s >= next_birth_s:
+            if now_s >= next_birth_s or self._birth_due.is_set():
+                self._birth_due.clear()
                 connection.publish(
                     f"{self._topic}/status", self._status(State.ONLINE, self._conn), retain=True
                 )
                 reached(Step.BIRTH_PUBLISHED)
                 next_birth_s = now_s + BIRTH_INTERVAL_S
+            self._downlink.send(partial(self._publish_for_receiver, connection))
             self._prune(now_s)
             if self._drained(session):
                 reached(Step.DRAINED)
@@ -225,10 +217,41 @@ class Publisher:
                 self._settle(session, message, now_s)
             elif isinstance(message, Closed):
                 return message
+            elif isinstance(message, Subscribed):
+                self._subscribed(message)
+            elif isinstance(message, Received):
+                self._receive(connection, message)
             elif isinstance(message, Wake):
                 session.more = True
             if session.in_flight and now_s - last_news_s > SILENCE_S:
                 return Closed(0, f"broker {self._broker.url}: acknowledged nothing for {SILENCE_S:.0f} s")
+
+    def _publish_for_receiver(self, connection: Connection, outgoing: Outgoing) -> int | None:
+        return connection.publish(
+            f"{self._topic}/{outgoing.topic}",
+            outgoing.payload,
+            retain=outgoing.retain,
+            content_type=outgoing.content_type,
+        )
+
+    def _subscribed(self, answer: Subscribed) -> None:
+        for topic, reason in zip(self._downlink.topics, answer.reasons, strict=False):
+            if reason >= REFUSED_SUBSCRIPTION:
+                log.error(
+                    "broker: %s may not read %s%s (0x%02x). Check the broker's access list for this device",
+                    self._device,
+                    self._down,
+                    topic,
+                    reason,
+                )
+        self._downlink.connected(self.send)
+
+    def _receive(self, connection: Connection, received: Received) -> None:
+        """Hand it on, and only then acknowledge it."""
+        topic = received.topic.removeprefix(self._down)
+        if len(received.payload) <= MAX_INCOMING_BYTES:
+            self._downlink.deliver(Incoming(topic, received.payload, received.retained), self.send)
+        connection.acknowledge(received)
 
     def _drained(self, session: _Session) -> bool:
         if self._stop_at_s is None:
@@ -264,7 +287,9 @@ class Publisher:
             seq = session.answered(published.mid)
             if seq is not None and published.reason == SUCCESS:
                 delivered.append(seq)
-            elif seq is not None:
+            elif seq is None:
+                self._downlink.acknowledged(published.mid)
+            else:
                 session.refused(seq, published.reason, now_s + self._refusal_pause_s(published.reason))
                 refused[published.reason] += 1
             published = self._take_published()
@@ -274,14 +299,14 @@ class Publisher:
             self._outbox.acknowledge(delivered, self._real_ms())
 
     def _take_published(self) -> Published | None:
-        """The next message of the inbox if it is a PUBACK; others go back to its end."""
+        """The next message of the inbox if it is a PUBACK; another is the next to be taken."""
         try:
             message = self._inbox.get_nowait()
         except Empty:
             return None
         if isinstance(message, Published):
             return message
-        self._inbox.put(message)
+        self._next_message = message
         return None
 
     def _refusal_pause_s(self, reason: int) -> float:
