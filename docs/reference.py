@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from edge import config
+from edge.settings import allowed
 
 TARGET = Path(__file__).with_name("configuration.md")
 
@@ -38,8 +39,8 @@ def _section(name: str, kind: Any) -> str:
         "| --- | --- | --- | --- |",
     ]
     for field in dataclasses.fields(kind):
-        allowed = config.allowed(hints[field.name]).replace("|", "\\|")
-        lines.append(f"| `{field.name}` | {_default(field)} | {allowed} | {notes.get(field.name, '')} |")
+        permitted = allowed(hints[field.name]).replace("|", "\\|")
+        lines.append(f"| `{field.name}` | {_default(field)} | {permitted} | {notes.get(field.name, '')} |")
     return "\n".join(lines) + "\n"
 
 

@@ -75,11 +75,11 @@ class Step(StrEnum):
     """The outbox is closed."""
 
 
-watcher: Callable[[Step], object] | None = None
+watcher: Callable[[StrEnum], object] | None = None
 """Called at each point. None on every board; torture sets it, in a process of its own."""
 
 
-def reached(step: Step) -> None:
-    """Come by a named point."""
+def reached(step: StrEnum) -> None:
+    """Come by a named point of this program; the server has points of its own."""
     if watcher is not None:
         watcher(step)

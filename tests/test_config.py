@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.config import MAX_CONFIG_BYTES, Config, load_config, parse_config
+from edge.config import Config, load_config, parse_config
 from edge.errors import ConfigError
 from edge.records import Direction
+from edge.settings import MAX_CONFIG_BYTES
 
 MINIMAL = """
 [device]

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import edge.__main__
@@ -37,7 +38,7 @@ class Killer:
         self._left = hit
         self._lock = threading.Lock()
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: StrEnum) -> None:
         if step is not self._step:
             return
         with self._lock:
