@@ -27,4 +27,4 @@ def validator(name: str) -> Draft202012Validator:
 
 def fits(name: str, value: object) -> bool:
     """Whether a value is what the schema describes."""
-    return validator(name).is_valid(value)
+    return bool(validator(name).is_valid(value))
