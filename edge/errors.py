@@ -110,6 +110,9 @@ class Refusal(StrEnum):
     WRONG_AUDIENCE = "wrong-audience"
     BAD_CLAIMS = "bad-claims"
     REVOKED_KEY = "revoked-key"
+    CANNOT_OPEN = "cannot-open"
+    EXPIRED = "expired"
+    REPLAYED = "replayed"
 
 
 class TokenRefused(HadirError):

@@ -75,6 +75,45 @@ class Step(StrEnum):
     """The outbox is closed."""
 
 
+class IdentityStep(StrEnum):
+    """The points at which a board comes to an identity, or to the next one."""
+
+    KEY_MADE = "key-made"
+    """The signing key is durable; nobody knows it yet."""
+    SEALING_KEY_MADE = "sealing-key-made"
+    ASKING = "asking"
+    """Connected to the claim listener; nothing sent."""
+    ASKED = "asked"
+    """The broker has the request."""
+    ANSWERED = "answered"
+    """The answer is verified, in memory only."""
+    CERTIFICATE_WRITTEN = "certificate-written"
+    STAGED = "staged"
+    """Everything of the new identity is durable, and the old one still in use."""
+    CONFIGURATION_WRITTEN = "configuration-written"
+    ACTIVATED = "activated"
+    """The new identity is the board's."""
+    PROVEN = "proven"
+    """The broker has a status whose head the new key signed."""
+    CLAIM_FORGOTTEN = "claim-forgotten"
+    """The claim's file is gone."""
+    CLEANED = "cleaned"
+    """Earlier identities are gone."""
+    SUCCESSION_SIGNED = "succession-signed"
+    """`key:1` is signed and its hash durable; nothing of it is in the chain."""
+    SUCCESSION_COMMITTED = "succession-committed"
+    """`key:1` is in the chain; the old identity is still the one in use."""
+    KEYS_STORED = "keys-stored"
+    """A newer keys document is durable; the authorities of the broker are still the old ones."""
+    AUTHORITIES_STORED = "authorities-stored"
+    COMMAND_NUMBERED = "command-numbered"
+    """A command's number is durable; nothing was done."""
+    COMMAND_DONE = "command-done"
+    """It was done; that it was is not written."""
+    COMMAND_ANSWERED = "command-answered"
+    """The answer is durable; it was not sent."""
+
+
 watcher: Callable[[StrEnum], object] | None = None
 """Called at each point. None on every board; torture sets it, in a process of its own."""
 

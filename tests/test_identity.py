@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from edge.errors import InputError, KeyFileError
 from edge.trust.identity import (
     DeviceIdentity,
     check_device_id,
+    load_sealing_key,
     load_signing_key,
+    write_private_key,
     write_signing_key,
 )
 from edge.trust.jws import SigningKey
+from edge.trust.seal import KeyEncryptionKey, Protection
 
 PEM, PKCS8, PLAIN = (
     serialization.Encoding.PEM,
@@ -127,6 +131,52 @@ ENCRYPTED = ec.generate_private_key(ec.SECP256R1()).private_bytes(
 GOOD = ec.generate_private_key(ec.SECP256R1()).private_bytes(PEM, PKCS8, PLAIN)
 
 
+KEK = KeyEncryptionKey(b"k" * 32, Protection.FILE)
+OTHER_KEK = KeyEncryptionKey(b"o" * 32, Protection.FILE)
+
+
+def test_a_key_encrypted_under_the_boards_own_key_opens_with_it_and_with_nothing_else(tmp_path: Path) -> None:
+    path, key = tmp_path / "device.pem", SigningKey.generate()
+    write_signing_key(path, key, KEK)
+    assert load_signing_key(path, KEK).kid == key.kid
+    with pytest.raises(KeyFileError, match="damaged or was made on another board"):
+        load_signing_key(path, OTHER_KEK)
+    with pytest.raises(KeyFileError, match="key-encryption key, which is missing"):
+        load_signing_key(path)
+
+
+def test_a_plain_key_is_taken_beside_a_key_encryption_key(tmp_path: Path) -> None:
+    path, key = tmp_path / "device.pem", SigningKey.generate()
+    write_signing_key(path, key)
+    assert load_signing_key(path, KEK).kid == key.kid
+
+
+def test_an_encrypted_key_file_holds_no_byte_of_the_key_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
+    path, key = tmp_path / "device.pem", SigningKey.generate()
+    write_signing_key(path, key, KEK)
+    assert isinstance(key.private, ec.EllipticCurvePrivateKey)
+    secret = key.private.private_numbers().private_value.to_bytes(32, "big")
+    written = b64decode(b"".join(path.read_bytes().splitlines()[1:-1]))
+    assert secret not in written
+    plain = path.with_name("plain.pem")
+    write_signing_key(plain, key)
+    assert secret in b64decode(b"".join(plain.read_bytes().splitlines()[1:-1]))
+    path.write_bytes(ENCRYPTED)
+    with pytest.raises(KeyFileError, match="made on another board"):
+        load_signing_key(path, KEK)
+
+
+def test_a_sealing_key_is_kept_alike_and_not_mistaken_for_a_signing_key(tmp_path: Path) -> None:
+    sealing, signing = tmp_path / "sealing.pem", tmp_path / "device.pem"
+    private = x25519.X25519PrivateKey.generate()
+    write_private_key(sealing, private, KEK)
+    write_signing_key(signing, SigningKey.generate(), KEK)
+    assert load_sealing_key(sealing, KEK).private_bytes_raw() == private.private_bytes_raw()
+    for load, path in ((load_sealing_key, signing), (load_signing_key, sealing)):
+        with pytest.raises(KeyFileError, match="not an unencrypted"):
+            load(path, KEK)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -134,7 +184,6 @@ GOOD = ec.generate_private_key(ec.SECP256R1()).private_bytes(PEM, PKCS8, PLAIN)
         b"\x00\xff" * 100,
         GOOD[: len(GOOD) // 2],
         GOOD.replace(b"PRIVATE", b"PUBLIC"),
-        ENCRYPTED,
         rsa.generate_private_key(65537, 2048).private_bytes(PEM, PKCS8, PLAIN),
         ec.generate_private_key(ec.SECP384R1()).private_bytes(PEM, PKCS8, PLAIN),
         x25519.X25519PrivateKey.generate().private_bytes(PEM, PKCS8, PLAIN),
@@ -143,7 +192,7 @@ GOOD = ec.generate_private_key(ec.SECP256R1()).private_bytes(PEM, PKCS8, PLAIN)
         b"MD4CAQAwEAYHKoZIzj0CAQYFK4EEAAEEJzAlAgEBBCABAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ==\n"
         b"-----END PRIVATE KEY-----\n",
     ],
-    ids=["empty", "noise", "cut", "public", "encrypted", "rsa", "p384", "x25519", "unknown-curve"],
+    ids=["empty", "noise", "cut", "public", "rsa", "p384", "x25519", "unknown-curve"],
 )
 def test_what_is_no_plain_p256_or_ed25519_key_is_refused(path: Path, content: bytes) -> None:
     with pytest.raises(KeyFileError, match=f"{path}: not an unencrypted P-256 or Ed25519 private key"):

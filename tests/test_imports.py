@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = (
     {"edge"},
     {"edge.errors", "edge.records", "edge.steps"},
-    {"edge.command", "edge.settings"},
+    {"edge.command", "edge.settings", "edge.files"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
@@ -69,8 +69,8 @@ def test_a_room_of_the_edge_imports_only_what_lies_below_it(path: Path) -> None:
 
 OF_EDGE_FOR_CENTRAL = {
     *("edge", "edge.trust", "edge.errors", "edge.records", "edge.command"),
-    # What reads a configuration file, and the points at which torture kills: neither knows a board.
-    *("edge.settings", "edge.steps"),
+    # What reads configuration, keeps files whole, or is a point of torture: none knows a board.
+    *("edge.settings", "edge.steps", "edge.files"),
     "edge.board.systemd",
 }
 """Modules, and rooms as a whole."""
@@ -86,7 +86,7 @@ def test_central_uses_of_the_edge_only_trust_and_what_knows_no_board(path: Path)
 VENDORS = {
     "ai_edge_litert": {"edge/recognition/tflite.py"},
     "tflite_runtime": {"edge/recognition/tflite.py"},
-    "paho": {"edge/uplink/connection.py", "central/consume.py"},
+    "paho": {"edge/uplink/connection.py", "edge/uplink/client.py", "central/consume.py"},
     "sqlite3": {"edge/uplink/outbox.py"},
     "jwt": {"edge/trust/jws.py"},
 }

@@ -13,7 +13,7 @@ import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import jwt
@@ -27,6 +27,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 ES256 = "ES256"
 EDDSA = "EdDSA"
+HS256 = "HS256"
+"""Only for a claim's request, under a key that board and fleet derive from the claim's secret."""
 
 MAX_TOKEN_BYTES = 64 * 1024
 """The keys document is the largest; events have a limit of their own."""
@@ -76,9 +78,23 @@ class SigningKey:
     def public_jwk(self) -> dict[str, str]:
         return jwk_of(self.private.public_key()) | {"kid": self.kid}
 
+    @property
+    def public(self) -> PublicKey:
+        return self.private.public_key()
+
     def verification_key(self, typs: frozenset[str]) -> VerificationKey:
         """The public half, for what it may have signed."""
         return VerificationKey(self.kid, self.algorithm, self.private.public_key(), typs)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """A secret that both sides hold, for what cannot be signed yet because no key is known; at least 32 bytes."""
+
+    kid: str
+    secret: bytes = field(repr=False)
+    typs: frozenset[str]
+    algorithm: str = HS256
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +108,26 @@ class Verified:
 
 def sign(claims: Mapping[str, Any], key: SigningKey, typ: str) -> SignedToken:
     """Sign claims as a compact JWS of this typ."""
+    return _signed(claims, key.kid, key.private, key.algorithm, typ)
+
+
+def sign_shared(claims: Mapping[str, Any], key: SharedKey, typ: str) -> SignedToken:
+    """The same under a secret that the reader has too."""
+    return _signed(claims, key.kid, key.secret, key.algorithm, typ)
+
+
+def _signed(
+    claims: Mapping[str, Any], kid: str, key: PrivateKey | bytes, algorithm: str, typ: str
+) -> SignedToken:
     payload = json.dumps(claims, separators=(",", ":"), allow_nan=False).encode()
-    headers = {"typ": typ, "kid": key.kid}
-    compact = jwt.api_jws.encode(payload, key.private, algorithm=key.algorithm, headers=headers)
+    compact = jwt.api_jws.encode(payload, key, algorithm=algorithm, headers={"typ": typ, "kid": kid})
     return SignedToken(compact=compact, hash=token_hash(compact))
 
 
 def verify(
     compact: str | bytes,
     typ: str,
-    keys: Mapping[str, VerificationKey],
+    keys: Mapping[str, VerificationKey] | Mapping[str, SharedKey],
     max_bytes: int = MAX_TOKEN_BYTES,
 ) -> Verified:
     """The claims of a token of this typ that one of these keys signed.
@@ -127,7 +153,8 @@ def verify(
     if typ not in key.typs:
         raise TokenRefused(Refusal.WRONG_USE, f"this key may not sign {typ}")
     try:
-        jwt.api_jws.decode(token, key.public, algorithms=[key.algorithm])
+        material = key.secret if isinstance(key, SharedKey) else key.public
+        jwt.api_jws.decode(token, material, algorithms=[key.algorithm])
     except jwt.PyJWTError as error:
         raise TokenRefused(Refusal.BAD_SIGNATURE, "the signature does not fit") from error
     claims = parse_object(token.split(".")[1].encode(), "payload")
@@ -221,6 +248,11 @@ def parse_object(part: bytes, what: str) -> dict[str, Any]:
         text = decode_base64url(part)
     except ValueError as error:
         raise TokenRefused(Refusal.MALFORMED, f"{what}: {error}") from error
+    return parse_members(text, what)
+
+
+def parse_members(text: bytes, what: str) -> dict[str, Any]:
+    """A JSON object of somebody else's, as strictly. Raises TokenRefused (malformed)."""
     if _depth(text) > MAX_DEPTH:
         raise TokenRefused(Refusal.MALFORMED, f"{what} is nested more than {MAX_DEPTH} deep")
     try:

@@ -1,0 +1,93 @@
+"""Files that are whole or not there, also after a power cut, and that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from edge.errors import KeyFileError
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """The old file or the new one, never a part of either; on disk when this returns.
+
+    Raises OSError; the old file is there then.
+    """
+    temporary = _written_beside(path, content, mode)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """A new file, whole or not there, never in place of another; on disk when this returns.
+
+    Raises OSError, FileExistsError among them; nothing is left then.
+    """
+    temporary = _written_beside(path, content, mode)
+    try:
+        path.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
+    sync_folder(path.parent)
+
+
+def _written_beside(path: Path, content: bytes, mode: int) -> Path:
+    """`.new` beside it, synced; a leftover of an earlier try makes room."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)  # the umask would narrow it
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def point_durably(link: Path, target: str) -> None:
+    """Make a symbolic link lead to `target` in one step (rename(2)), on disk when this returns."""
+    temporary = link.with_name(f"{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    sync_folder(link.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Gone, and still gone after a power cut; no error where it was not there."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was made, renamed or removed in a folder is on disk when this returns."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """A file's content. Raises ValueError where it is longer than anything of its kind, and OSError."""
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes} bytes")
+    return content
+
+
+def check_private(path: Path, status: os.stat_result) -> None:
+    """Raise KeyFileError unless only its owner, who is the daemon's user or root, may read this file."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise KeyFileError(f"{path}: mode {mode:04o} is readable by others; run: chmod 600 {path}")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise KeyFileError(
+            f"{path}: belongs to user {status.st_uid}; it must belong to the daemon's user ({os.geteuid()}) or root"
+        )

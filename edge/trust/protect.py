@@ -1,0 +1,140 @@
+"""Where a board's key-encryption key comes from: a TPM, systemd's host key, or a file, and which of them it was.
+
+The first-boot unit makes the key once, as root. Where `systemd-creds` can, the key is stored as a
+systemd credential, which the service manager opens for the daemon at each start (systemd.exec(5),
+LoadCredentialEncrypted=); else it is a file of mode 0600. What protects it is sealed together with
+it, so that neither can be told without the other.
+
+Another holder (a secure element, a kernel keyring) is one more function `() -> KeyEncryptionKey | None`
+in `SOURCES`; docs/claiming.md says what it must promise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edge.errors import KeyFileError
+from edge.files import check_private, read_bounded, write_durably
+from edge.trust.jws import decode_base64url, encode_base64url
+from edge.trust.seal import KEY_BYTES, KeyEncryptionKey, Protection
+
+CREDENTIAL = "hadir-kek"
+"""Its name in systemd; also bound into the sealed form, so that it cannot be passed off as another."""
+
+CREDENTIAL_STORE = Path("/etc/credstore.encrypted")
+"""Where the service manager looks for it (systemd.exec(5), from version 252 on)."""
+
+SYSTEMD_CREDS = Path("/usr/bin/systemd-creds")
+SYSTEMD_CREDS_TIMEOUT_S = 30.0
+"""A discrete TPM answers within a second or two."""
+
+FILE = "kek"
+_MAX_BYTES = 1024
+
+Run = Callable[[tuple[str, ...], bytes], bytes | None]
+"""A program's standard output for this input, or None where it fails."""
+
+
+def load_key_encryption_key(
+    state_dir: Path, environment: Mapping[str, str] = os.environ
+) -> KeyEncryptionKey | None:
+    """The board's key-encryption key; None where it has none, as with keys that were made elsewhere.
+
+    Raises:
+        KeyFileError: it is there and cannot be used.
+    """
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if folder is not None and (Path(folder) / CREDENTIAL).exists():
+        return _parse(_read(Path(folder) / CREDENTIAL, private=False), Path(folder) / CREDENTIAL)
+    path = state_dir / FILE
+    return _parse(_read(path, private=True), path) if path.exists() else None
+
+
+def make_key_encryption_key(
+    state_dir: Path, *, store: Path = CREDENTIAL_STORE, run: Run | None = None
+) -> Protection:
+    """Make the key unless there is one; what protects it. Called as root by the first-boot unit, once.
+
+    Raises:
+        KeyFileError: it cannot be written.
+    """
+    if (state_dir / FILE).exists():
+        return _parse(_read(state_dir / FILE, private=False), state_dir / FILE).protection
+    sealed = store / CREDENTIAL
+    if sealed.exists():
+        return _protection_of(sealed, run or _run)
+    secret = os.urandom(KEY_BYTES)
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for protection in (Protection.TPM2, Protection.HOST):
+            credential = _encrypted(secret, protection, run or _run)
+            if credential is not None:
+                store.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_durably(sealed, credential)
+                return protection
+        write_durably(state_dir / FILE, _content(secret, Protection.FILE))
+    except OSError as error:
+        raise KeyFileError(
+            f"{error.filename}: the key-encryption key cannot be written ({error.strerror}); check the disk"
+        ) from error
+    return Protection.FILE
+
+
+def _encrypted(secret: bytes, protection: Protection, run: Run) -> bytes | None:
+    """The key as a systemd credential, proven to open again; None where this machine cannot do that."""
+    content = _content(secret, protection)
+    sealed = run((*_creds("encrypt"), f"--with-key={protection}", "-", "-"), content)
+    if sealed is None or run((*_creds("decrypt"), "-", "-"), sealed) != content:
+        return None
+    return sealed
+
+
+def _protection_of(sealed: Path, run: Run) -> Protection:
+    content = run((*_creds("decrypt"), "-", "-"), _read(sealed, private=False))
+    if content is None:
+        raise KeyFileError(
+            f"{sealed}: does not open on this machine; it was made on another, or its TPM was cleared. Remove "
+            "it and claim this board anew"
+        )
+    return _parse(content, sealed).protection
+
+
+def _creds(verb: str) -> tuple[str, ...]:
+    return (str(SYSTEMD_CREDS), f"--name={CREDENTIAL}", verb)
+
+
+def _run(command: tuple[str, ...], given: bytes) -> bytes | None:
+    try:
+        return subprocess.run(  # noqa: S603 - a fixed path, no shell
+            command, input=given, capture_output=True, timeout=SYSTEMD_CREDS_TIMEOUT_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _content(secret: bytes, protection: Protection) -> bytes:
+    return json.dumps({"kek": encode_base64url(secret), "protection": protection}).encode() + b"\n"
+
+
+def _parse(content: bytes, path: Path) -> KeyEncryptionKey:
+    try:
+        said = json.loads(content)
+        return KeyEncryptionKey(decode_base64url(said["kek"].encode()), Protection(said["protection"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise KeyFileError(
+            f"{path}: not a key-encryption key; restore it, or claim this board anew"
+        ) from error
+
+
+def _read(path: Path, *, private: bool) -> bytes:
+    try:
+        if private:
+            check_private(path, path.stat())
+        return read_bounded(path, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise KeyFileError(f"{path}: the key-encryption key cannot be read ({why})") from error
