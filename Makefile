@@ -8,6 +8,7 @@ RUN := $(VENV)/bin/python
 SWAP ?=
 SEED ?=
 FACENET ?=
+export MINIFASNET_DIR ?=
 TORTURE ?=
 CODE := edge central provisioning tests benchmarks demo torture docs models/recipe
 
@@ -77,6 +78,10 @@ docs: develop ## docs/configuration.md from the code
 .PHONY: models
 models: ## rebuild the quantized models from their published sources (FACENET=path: with another FaceNet)
 	$(PYTHON) models/recipe/build.py $(if $(FACENET),--facenet $(FACENET))
+
+.PHONY: liveness
+liveness: $(VENV)/demo.stamp ## the liveness models, from published weights (MINIFASNET_DIR=folder: from there)
+	@$(RUN) -m models.recipe.minifasnet
 
 .PHONY: clean
 clean: ## remove the virtual environment and everything that can be made again

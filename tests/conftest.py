@@ -14,6 +14,8 @@ from demo.people import sample_people
 from edge.assembly import Eyes, open_eyes
 from edge.config import RecognitionConfig
 from edge.errors import HadirError
+from edge.recognition.manifest import installed_folder
+from models.recipe.minifasnet.__main__ import build
 from provisioning.keys import Fleet, init_fleet
 
 # No deadline: machines are shared, and a slow example is no failure. In CI the examples are the
@@ -68,6 +70,28 @@ def data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("HADIR_DATA does not name the folder with the evaluation data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def minifasnet() -> Path:
+    """The published weights of the liveness models."""
+    folder = os.environ.get("MINIFASNET_DIR", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("MINIFASNET_DIR does not name the folder with the liveness weights")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def live_models(minifasnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with those for liveness, built as `make liveness` builds them."""
+    folder = tmp_path_factory.mktemp("models")
+    for file in installed_folder().iterdir():
+        if file.suffix == ".tflite" or file.name == "manifest.toml":
+            (folder / file.name).symlink_to(file)
+    for made in folder.glob("minifasnet_*"):
+        made.unlink()
+    build(str(minifasnet), folder)
+    return folder
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ import hashlib
 import json
 import math
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 from edge.errors import ModelError
+from edge.recognition.tables import Table, number_within, open_table
 
 SCHEMA = 1
 
@@ -94,7 +94,7 @@ class ModelSpec:
     """One model file: a detector, or what every model file has."""
 
     key: str
-    kind: Literal["embedder", "detector"]
+    kind: Literal["embedder", "detector", "liveness"]
     file: str
     """Name inside the manifest's folder."""
     sha256: str
@@ -225,24 +225,15 @@ def load_manifest(folder: Path | None = None) -> Manifest:
 
     Raises ModelError if it is missing or does not say exactly what is expected.
     """
-    folder = folder or _installed_folder()
-    file = folder / "manifest.toml"
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            f"{file}: cannot be read ({error.strerror}); reinstall, or name the folder that "
-            "holds manifest.toml and the model files"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file}: not TOML: {error}; reinstall, or run `make models`") from error
-    return _manifest(folder, _Table(file, "", document))
+    folder = folder or installed_folder()
+    return _manifest(folder, open_table(folder / "manifest.toml"))
 
 
 _Named = TypeVar("_Named", ModelSpec, EmbedderSpec)
 
 
-def _installed_folder() -> Path:
+def installed_folder() -> Path:
+    """Where the models of the installed package lie."""
     with resources.as_file(resources.files("hadir_models")) as folder:
         return folder
 
@@ -254,92 +245,8 @@ def _pick(values: Mapping[str, _Named], name: str, what: str, folder: Path) -> _
     return values[name]
 
 
-class _Table:
-    """A TOML table of which every key must be taken, each with what is allowed for it."""
-
-    def __init__(self, file: Path, path: str, values: Mapping[str, Any]) -> None:
-        self.file = file
-        self.path = path
-        self._left = dict(values)
-        self._known: list[str] = []
-
-    def refuse(self, key: str, value: object, allowed: str) -> NoReturn:
-        where = f"{self.path}.{key}" if self.path else key
-        raise ModelError(f"{self.file}: {where} = {value!r}; allowed: {allowed}")
-
-    def take(self, key: str, allowed: str, fits: Callable[[Any], bool]) -> Any:
-        """The value of a key that must be there."""
-        self._known.append(key)
-        if key not in self._left:
-            where = f"{self.path}.{key}" if self.path else key
-            raise ModelError(f"{self.file}: {where} is missing; allowed: {allowed}")
-        value = self._left.pop(key)
-        if not fits(value):
-            self.refuse(key, value, allowed)
-        return value
-
-    def has(self, key: str) -> bool:
-        self._known.append(key)
-        return key in self._left
-
-    def text(self, key: str) -> str:
-        return str(
-            self.take(key, "a text that is not empty", lambda v: isinstance(v, str) and v.strip() != "")
-        )
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> Any:
-        return self.take(key, " or ".join(f'"{choice}"' for choice in choices), lambda v: v in choices)
-
-    def sha256(self, key: str) -> str:
-        return str(
-            self.take(
-                key,
-                "64 lower-case hexadecimal digits",
-                lambda v: isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) is not None,
-            )
-        )
-
-    def number(self, key: str, least: float, most: float) -> float:
-        return float(self.take(key, f"a number from {least:g} to {most:g}", _number_within(least, most)))
-
-    def integer(self, key: str, least: int, most: int) -> int:
-        return int(
-            self.take(
-                key,
-                f"a whole number from {least} to {most}",
-                lambda v: isinstance(v, int) and _number_within(least, most)(v),
-            )
-        )
-
-    def figure(self, key: str, least: float, most: float) -> float | None:
-        return self.number(key, least, most) if self.has(key) else None
-
-    def table(self, key: str) -> _Table:
-        values = self.take(key, "a table", lambda v: isinstance(v, dict))
-        return _Table(self.file, f"{self.path}.{key}" if self.path else key, values)
-
-    def tables(self, key: str) -> dict[str, _Table]:
-        """The tables in a table of tables, by name."""
-        parent = self.table(key)
-        if not parent._left:
-            self.refuse(key, {}, "at least one table")
-        return {name: parent.table(name) for name in list(parent._left)}
-
-    def done(self) -> None:
-        """Refuse what nobody took."""
-        for key, value in self._left.items():
-            self.refuse(key, value, f"no such key here; known: {', '.join(sorted(set(self._known)))}")
-
-
-def _number_within(least: float, most: float) -> Callable[[Any], bool]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-    return fits
-
-
-def _manifest(folder: Path, table: _Table) -> Manifest:
-    table.take("schema", f"{SCHEMA} (this program reads no other)", lambda v: v is not True and v == SCHEMA)
+def _manifest(folder: Path, table: Table) -> Manifest:
+    take_schema(table)
     default = table.text("default_embedder")
     models = {key: _model(key, entry) for key, entry in table.tables("models").items()}
     embedders = {name: _embedder(name, entry, models) for name, entry in table.tables("embedders").items()}
@@ -349,22 +256,13 @@ def _manifest(folder: Path, table: _Table) -> Manifest:
     return Manifest(folder, MappingProxyType(models), MappingProxyType(embedders), default)
 
 
-def _model(key: str, table: _Table) -> ModelSpec:
-    common: dict[str, Any] = {
-        "key": key,
-        "kind": table.choice("kind", ("embedder", "detector")),
-        "file": table.take("file", "a file name ending in .tflite, without folders", _is_file_name),
-        "sha256": table.sha256("sha256"),
-        "input_shape": tuple(table.take("input_shape", _INPUT_SHAPES, _is_input_shape)),
-        "dtype": table.choice("dtype", ("float32", "int8")),
-        "colour_order": table.choice("colour_order", ("RGB", "BGR")),
-        "normalisation": _normalisation(table.table("normalisation")),
-        "output": table.text("output"),
-        "licence": table.text("licence"),
-        "trained_on": table.text("trained_on"),
-        "source": _source(table.table("source"), table),
-        "measured": _measured(table.table("measured")),
-    }
+def take_schema(table: Table) -> None:
+    """Refuse a manifest of another form."""
+    table.take("schema", f"{SCHEMA} (this program reads no other)", lambda v: v is not True and v == SCHEMA)
+
+
+def _model(key: str, table: Table) -> ModelSpec:
+    common = take_common(key, table, ("embedder", "detector"))
     if common["kind"] == "detector":
         spec = ModelSpec(**common)
     else:
@@ -376,6 +274,25 @@ def _model(key: str, table: _Table) -> ModelSpec:
         )
     table.done()
     return spec
+
+
+def take_common(key: str, table: Table, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """What every model's table has, as arguments of a ModelSpec."""
+    return {
+        "key": key,
+        "kind": table.choice("kind", kinds),
+        "file": table.take("file", "a file name ending in .tflite, without folders", _is_file_name),
+        "sha256": table.sha256("sha256"),
+        "input_shape": tuple(table.take("input_shape", _INPUT_SHAPES, _is_input_shape)),
+        "dtype": table.choice("dtype", ("float32", "int8")),
+        "colour_order": table.choice("colour_order", ("RGB", "BGR")),
+        "normalisation": _normalisation(table.table("normalisation")),
+        "output": table.text("output"),
+        "licence": table.text("licence"),
+        "trained_on": table.text("trained_on"),
+        "source": _source(table.table("source"), table),
+        "measured": take_measured(table.table("measured")),
+    }
 
 
 _INPUT_SHAPES = f"[1, height, width, 3], height and width 1 to {MAX_SIDE_PX}"
@@ -395,7 +312,7 @@ def _is_file_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tflite", value) is not None
 
 
-def _normalisation(table: _Table) -> Normalisation:
+def _normalisation(table: Table) -> Normalisation:
     kind = table.choice("kind", ("none", "fixed", "per-image"))
     if kind == "fixed":
         normalisation = Normalisation(kind, table.number("mean", 0, 255), table.number("divisor", 0.001, 255))
@@ -405,7 +322,7 @@ def _normalisation(table: _Table) -> Normalisation:
     return normalisation
 
 
-def _alignment(table: _Table, input_shape: tuple[int, ...]) -> Alignment:
+def _alignment(table: Table, input_shape: tuple[int, ...]) -> Alignment:
     crop_px = int(
         table.take(
             "crop_px",
@@ -425,7 +342,7 @@ def _alignment(table: _Table, input_shape: tuple[int, ...]) -> Alignment:
 
 
 def _are_points(value: Any, crop_px: int) -> bool:
-    fits = _number_within(0, crop_px)
+    fits = number_within(0, crop_px)
     return (
         isinstance(value, list)
         and len(value) == 5  # noqa: PLR2004  as many as edge.records.Points has
@@ -433,7 +350,7 @@ def _are_points(value: Any, crop_px: int) -> bool:
     )
 
 
-def _source(table: _Table, parent: _Table) -> Source:
+def _source(table: Table, parent: Table) -> Source:
     source = Source(
         table.text("package"), table.text("version"), table.text("file"), parent.sha256("source_sha256")
     )
@@ -441,7 +358,7 @@ def _source(table: _Table, parent: _Table) -> Source:
     return source
 
 
-def _measured(table: _Table) -> Measured:
+def take_measured(table: Table) -> Measured:
     measured = Measured(
         command=table.text("command"),
         cosine_mean=table.figure("cosine_mean", -1, 1),
@@ -454,7 +371,7 @@ def _measured(table: _Table) -> Measured:
     return measured
 
 
-def _embedder(name: str, table: _Table, models: Mapping[str, ModelSpec]) -> EmbedderSpec:
+def _embedder(name: str, table: Table, models: Mapping[str, ModelSpec]) -> EmbedderSpec:
     embedding = {key: model for key, model in models.items() if isinstance(model, VectorModelSpec)}
     chosen = table.take(
         "models",
@@ -475,14 +392,14 @@ def _embedder(name: str, table: _Table, models: Mapping[str, ModelSpec]) -> Embe
         detector=models[detector],
         refiner=models[refiner],
         thresholds=_thresholds(table.table("thresholds")),
-        measured=_measured(table.table("measured")) if table.has("measured") else None,
+        measured=take_measured(table.table("measured")) if table.has("measured") else None,
     )
     table.done()
     return spec
 
 
-def _thresholds(table: _Table) -> Thresholds:
-    whole = _number_within(1, 10_000_000)
+def _thresholds(table: Table) -> Thresholds:
+    whole = number_within(1, 10_000_000)
     enrolled = table.take(
         "enrolled",
         "a list of whole numbers, at least 1, rising",
@@ -493,7 +410,7 @@ def _thresholds(table: _Table) -> Thresholds:
             and all(a < b for a, b in pairwise(v))
         ),
     )
-    cosine = _number_within(-1, 1)
+    cosine = number_within(-1, 1)
     similarity = table.take(
         "similarity",
         f"{len(enrolled)} numbers from -1 to 1, one for each of `enrolled`, none lower than the one before",

@@ -1,0 +1,1 @@
+"""`make liveness`: the published weights of two networks into models/, without TensorFlow or PyTorch."""
