@@ -105,7 +105,7 @@ def endless_road(eyes: Eyes, gallery: Gallery) -> Callable[[Image], None]:
     never = DecideConfig(max_good_frames=10**9)
     road = Road(
         detector=eyes.detector,
-        tracker=Tracker(TrackConfig()),
+        tracker=Tracker(TrackConfig(), same=eyes.spec.threshold(1)),
         quality=QualityConfig(),
         embedder=eyes.embedder,
         decider=Decider(never, gallery, threshold=2.0),

@@ -106,7 +106,7 @@ def build_road(
     """The one road, whoever keeps its attendances."""
     return Road(
         detector=eyes.detector,
-        tracker=Tracker(track),
+        tracker=Tracker(track, same=eyes.spec.threshold(1)),
         quality=quality,
         embedder=eyes.embedder,
         decider=decider,

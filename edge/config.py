@@ -108,6 +108,8 @@ class TrackConfig:
     max_shift: Annotated[float, Range(0.1, 5)] = 1.2
     """How far a face may be from where it was expected, in widths of the face."""
     max_tracks: Annotated[int, Range(1, 256)] = 32
+    recheck_ms: Annotated[int, Range(50, 10000)] = 500
+    """How often a face whose case is closed is embedded again, in case another person has taken its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
 from edge.recognition.embed import Embedder
 from edge.recognition.quality import examine
-from edge.recognition.track import Tracker
+from edge.recognition.track import Tracker, View
 from edge.records import Attendance, Frame, Image, Sighting, TrackEnd
 
 
@@ -53,15 +53,17 @@ class Road:
         """
         faces = self.detector.detect(frame.image)
         sightings, over = self.tracker.update(faces, frame.captured_mono_ms)
-        open_cases = [sighting for sighting in sightings if self.decider.wants(sighting)]
+        open_cases = [s for s in sightings if self.decider.wants(s) or self.tracker.unsure(s)]
         good = [sighting for sighting in open_cases if self._good_enough(frame.image, sighting)]
         aligned = [(sighting, self.embedder.crops(frame.image, sighting.face)) for sighting in good]
         probes = [(sighting, self.embedder.embed(crops)) for sighting, crops in aligned]
-        weighed = [self.decider.weigh(sighting, vector) for sighting, vector in probes]
-        attendances = tuple(attendance for attendance in weighed if attendance is not None)
+        views = [self.tracker.compare(sighting, vector) for sighting, vector in probes]
+        attendances = tuple(attendance for view in views for attendance in self._weigh(view))
         for attendance in attendances:
             self.recorder.attendance(attendance)
-        return Passage(len(faces), sightings, attendances, ended=self._close(over))
+        parted = {view.parted: view.sighting for view in views if view.parted is not None}
+        seen = tuple(parted.get(sighting.track, sighting) for sighting in sightings)
+        return Passage(len(faces), seen, attendances, ended=self._close((*over, *parted)))
 
     def finish(self) -> tuple[TrackEnd, ...]:
         """End every track, because no more frames will come."""
@@ -72,6 +74,14 @@ class Road:
         if reason is not None:
             self.decider.reject(sighting, reason)
         return reason is None
+
+    def _weigh(self, view: View) -> list[Attendance]:
+        if view.parted is not None:
+            self.decider.part(view.parted, view.sighting.track, frames=len(view.vectors))
+        for vector in view.dismissed:
+            self.decider.contradict(view.sighting, vector)
+        weighed = [self.decider.weigh(view.sighting, vector) for vector in view.vectors]
+        return [attendance for attendance in weighed if attendance is not None]
 
     def _close(self, tracks: Iterable[int]) -> tuple[TrackEnd, ...]:
         return tuple(self.decider.end(track) for track in tracks)

@@ -40,7 +40,7 @@ def make_road(eyes: Eyes, outbox: Outbox, enrolled: dict[str, Vector], **setting
     identity = DeviceIdentity("door-01", "hq", SigningKey.generate())
     return Road(
         detector=eyes.detector,
-        tracker=Tracker(TrackConfig()),
+        tracker=Tracker(TrackConfig(), same=eyes.spec.threshold(1)),
         quality=QualityConfig(),
         embedder=eyes.embedder,
         decider=Decider(DecideConfig(**settings), gallery, eyes.spec.threshold(len(enrolled))),

@@ -24,6 +24,8 @@ class _Evidence:
     vectors: deque[Vector]
     frames: int = 0
     good_frames: int = 0
+    weighed_frames: int = 0
+    """Good frames without those that showed somebody else."""
     unfit: Counter[NoAttendance] = field(default_factory=Counter)
     latest_unfit: NoAttendance | None = None
     named: set[str] = field(default_factory=set)
@@ -59,15 +61,27 @@ class Decider:
         evidence.unfit[reason] += 1
         evidence.latest_unfit = reason
 
+    def contradict(self, sighting: Sighting, vector: Vector) -> None:
+        """Note a good frame that did not show the person of its track: if it speaks for anybody, nobody is named."""
+        evidence = self._evidence(sighting.track)
+        evidence.good_frames += 1
+        self._name(evidence, vector)
+
+    def part(self, track: int, new: int, frames: int) -> None:
+        """Count a track's latest frames for the one that another person goes on with."""
+        self._evidence(track).frames -= frames
+        self._evidence(new).frames += frames
+
     def weigh(self, sighting: Sighting, vector: Vector) -> Attendance | None:
         """Add a good frame to its track; an attendance if the evidence is now enough."""
         evidence = self._evidence(sighting.track)
         evidence.good_frames += 1
+        if not self._open(evidence):
+            return None
+        evidence.weighed_frames += 1
         evidence.vectors.append(vector)
-        alone = best_match(vector, self._gallery)
-        if alone is not None and alone.similarity >= self._threshold:
-            evidence.named.add(alone.person)
-        if evidence.good_frames < self._config.min_good_frames:
+        self._name(evidence, vector)
+        if evidence.weighed_frames < self._config.min_good_frames:
             return None
         fused = evidence.match = best_match(fuse(evidence.vectors), self._gallery)
         evidence.outcome = self._judge(fused, evidence, sighting.seen_mono_ms)
@@ -91,7 +105,7 @@ class Decider:
             good_frames=evidence.good_frames,
             unfit=evidence.latest_unfit,
             match=evidence.match,
-            outcome=_outcome(evidence),
+            outcome=self._outcome(evidence),
             open=self._open(evidence),
         )
 
@@ -102,9 +116,14 @@ class Decider:
             track=track,
             frames=evidence.frames,
             good_frames=evidence.good_frames,
-            outcome=_outcome(evidence),
+            outcome=self._outcome(evidence),
             best_similarity=evidence.best_similarity,
         )
+
+    def _name(self, evidence: _Evidence, vector: Vector) -> None:
+        alone = best_match(vector, self._gallery)
+        if alone is not None and alone.similarity >= self._threshold:
+            evidence.named.add(alone.person)
 
     def _open(self, evidence: _Evidence) -> bool:
         return not evidence.settled and evidence.good_frames < self._config.max_good_frames
@@ -132,9 +151,12 @@ class Decider:
     def _fresh(self) -> _Evidence:
         return _Evidence(vectors=deque(maxlen=self._config.fused_frames))
 
-
-def _outcome(evidence: _Evidence) -> NoAttendance | None:
-    """What the track is, if it ends here: without a good frame, what was wrong with most of them."""
-    if evidence.outcome is NoAttendance.TOO_SHORT and evidence.good_frames == 0 and evidence.unfit:
-        return evidence.unfit.most_common(1)[0][0]
-    return evidence.outcome
+    def _outcome(self, evidence: _Evidence) -> NoAttendance | None:
+        """What the track is, if it ends here: without a good frame, what was wrong with most of them."""
+        if evidence.outcome is not NoAttendance.TOO_SHORT:
+            return evidence.outcome
+        if evidence.good_frames >= self._config.min_good_frames:
+            return NoAttendance.AMBIGUOUS  # enough was seen, but not of one person
+        if evidence.good_frames == 0 and evidence.unfit:
+            return evidence.unfit.most_common(1)[0][0]
+        return NoAttendance.TOO_SHORT

@@ -1,26 +1,53 @@
-"""Faces of successive frames become people passing."""
+"""Faces of successive frames become people passing.
+
+A face belongs to the track whose next place it is nearest to. Where looks at it were good
+enough to embed, they must also fit that track's earlier looks; whoever does not, and is
+seen so twice, goes on under a number of their own, and the track before them is over.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from edge.config import TrackConfig
-from edge.records import Box, Face, Sighting
+from edge.recognition.appearance import Appearance
+from edge.records import Box, Face, Sighting, Vector
 
 MAX_GROWTH = 1.6
 """Largest change of a face's width between two sightings: at 2 m a walker (1.4 m/s) seen again
 after 0.5 s has come to 1.3 m, which is 1.54 times as large."""
 
 
+GAP_MS = 250
+"""A face that was away for longer is compared again at once: at four frames a second or more, it was
+hidden or missed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A good look at a face, and whom its track shows by it."""
+
+    sighting: Sighting
+    """With the number of whom it shows, which may be new."""
+    vectors: tuple[Vector, ...]
+    """Evidence of who that is: none while it is in doubt, several once a doubt became another person."""
+    dismissed: tuple[Vector, ...] = ()
+    """Looks on this track that were somebody else's, or nobody's."""
+    parted: int | None = None
+    """The track that is over, because another person goes on in its place."""
+
+
 @dataclass(slots=True)
 class _Track:
-    number: int
     box: Box
     seen_mono_ms: int
     velocity: tuple[float, float] = (0.0, 0.0)
     """Pixels per millisecond."""
+    appearance: Appearance = field(default_factory=Appearance)
+    compared_mono_ms: int | None = None
+    """When it last had a look that was good enough; None to be compared as soon as there is one."""
 
     def expected_centre(self, now_mono_ms: int) -> tuple[float, float]:
         elapsed_ms = now_mono_ms - self.seen_mono_ms
@@ -29,6 +56,8 @@ class _Track:
 
     def follow(self, box: Box, now_mono_ms: int) -> None:
         elapsed_ms = max(1, now_mono_ms - self.seen_mono_ms)
+        if elapsed_ms > GAP_MS:
+            self.compared_mono_ms = None
         (x, y), (was_x, was_y) = box.centre, self.box.centre
         moved = ((x - was_x) / elapsed_ms, (y - was_y) / elapsed_ms)
         # Half old, half new: keypoint jitter of a pixel must not throw the expectation about.
@@ -41,28 +70,30 @@ class Tracker:
     """Gives each face the number of the person it belongs to, by where that person was expected.
 
     Nearest first, measured in widths of the face; one face a track, one track a face.
+
+    `same` is the similarity from which two looks within one track are one person's.
     """
 
-    def __init__(self, config: TrackConfig) -> None:
+    def __init__(self, config: TrackConfig, same: float) -> None:
         self._config = config
-        self._tracks: list[_Track] = []
+        self._same = same
+        self._tracks: dict[int, _Track] = {}
         self._last_number = 0
 
     def update(self, faces: Sequence[Face], now_mono_ms: int) -> tuple[tuple[Sighting, ...], tuple[int, ...]]:
         """The sightings of this frame, and the numbers of the tracks that are over."""
         ended = self._end_lost(now_mono_ms)
         pairs = sorted(
-            (distance, index, track.number)
+            (distance, index, number)
             for index, face in enumerate(faces)
-            for track in self._tracks
+            for number, track in self._tracks.items()
             if (distance := _distance(track, face.box, now_mono_ms)) <= self._config.max_shift
         )
-        by_number = {track.number: track for track in self._tracks}
         claimed: dict[int, int] = {}
         for _, index, number in pairs:
-            if index not in claimed and number in by_number:
+            if index not in claimed and number not in claimed.values():
                 claimed[index] = number
-                by_number.pop(number).follow(faces[index].box, now_mono_ms)
+                self._tracks[number].follow(faces[index].box, now_mono_ms)
         sightings = []
         for index, face in enumerate(faces):
             belongs = claimed.get(index) or self._begin(face, now_mono_ms)
@@ -70,23 +101,50 @@ class Tracker:
                 sightings.append(Sighting(track=belongs, face=face, seen_mono_ms=now_mono_ms))
         return tuple(sightings), ended
 
+    def unsure(self, sighting: Sighting) -> bool:
+        """Whether a look is due at a face whose case is closed: another person may have taken its place."""
+        track = self._tracks[sighting.track]
+        if track.compared_mono_ms is None or track.appearance.doubtful:
+            return True
+        return sighting.seen_mono_ms - track.compared_mono_ms >= self._config.recheck_ms
+
+    def compare(self, sighting: Sighting, vector: Vector) -> View:
+        """Whom a good look shows: still the person of its track, nobody for sure, or another person."""
+        track = self._tracks[sighting.track]
+        track.compared_mono_ms = sighting.seen_mono_ms
+        found = track.appearance.compare(vector, self._same)
+        if not found.another:
+            return View(sighting, found.accepted, found.dismissed)
+        number = self._next_number()
+        self._tracks[number] = self._tracks.pop(sighting.track)
+        return View(replace(sighting, track=number), found.accepted, parted=sighting.track)
+
     def end_all(self) -> tuple[int, ...]:
         """End every track, because no more frames will come."""
-        ended = tuple(track.number for track in self._tracks)
+        ended = tuple(self._tracks)
         self._tracks.clear()
         return ended
 
     def _end_lost(self, now_mono_ms: int) -> tuple[int, ...]:
-        lost = [t for t in self._tracks if now_mono_ms - t.seen_mono_ms > self._config.lost_after_ms]
-        self._tracks = [track for track in self._tracks if track not in lost]
-        return tuple(track.number for track in lost)
+        lost = tuple(
+            number
+            for number, track in self._tracks.items()
+            if now_mono_ms - track.seen_mono_ms > self._config.lost_after_ms
+        )
+        for number in lost:
+            del self._tracks[number]
+        return lost
 
     def _begin(self, face: Face, now_mono_ms: int) -> int | None:
         """A new track; None where there are as many as this board will follow."""
         if len(self._tracks) >= self._config.max_tracks:
             return None
+        number = self._next_number()
+        self._tracks[number] = _Track(face.box, now_mono_ms)
+        return number
+
+    def _next_number(self) -> int:
         self._last_number += 1
-        self._tracks.append(_Track(self._last_number, face.box, now_mono_ms))
         return self._last_number
 
 
