@@ -24,7 +24,7 @@ from benchmarks.site import (
     walk_clip,
 )
 from demo.broker import embedded_broker
-from edge.assembly import Eyes, open_eyes
+from edge.assembly import Eyes, open_eyes, same_person
 from edge.board.clock import Clock
 from edge.config import DecideConfig, QualityConfig, RecognitionConfig, TrackConfig
 from edge.evaluate.figures import Figure
@@ -105,7 +105,7 @@ def endless_road(eyes: Eyes, gallery: Gallery) -> Callable[[Image], None]:
     never = DecideConfig(max_good_frames=10**9)
     road = Road(
         detector=eyes.detector,
-        tracker=Tracker(TrackConfig(), same=eyes.spec.threshold(1)),
+        tracker=Tracker(TrackConfig(), same=same_person(eyes.spec)),
         quality=QualityConfig(),
         embedder=eyes.embedder,
         decider=Decider(never, gallery, threshold=2.0),

@@ -11,7 +11,7 @@ corridor. It is a stand-in for a clip, not evidence of how well the product reco
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -77,9 +77,23 @@ def render_walkpast(
     person = cut_out(read_picture(photo), face)
     for index in range(frames):
         at_s = index / frames_per_s
-        pose, next_pose = walk.pose(at_s), walk.pose(at_s + SHUTTER_S)
-        scene = _over(corridor.picture, _lit(person, corridor, pose), pose, next_pose)
+        scene = _scene(corridor, [(person, walk.pose)], at_s)
         yield sensor.expose(scene, rng, filled=walk.nearness(at_s))
+
+
+def render_people(
+    people: Sequence[tuple[CutOut, Way]],
+    seed: int,
+    frames: int,
+    size: tuple[int, int] = (640, 480),
+    frames_per_s: float = 12.0,
+) -> Iterator[Image]:
+    """Several people at once in the corridor of a seed, each on a way of their own; the nearer hide the farther."""
+    rng = np.random.default_rng(seed)
+    corridor = Corridor.by_chance(rng, size)
+    sensor = Sensor.by_chance(rng)
+    for index in range(frames):
+        yield sensor.expose(_scene(corridor, people, index / frames_per_s), rng, filled=0)
 
 
 def empty_corridor(seed: int, frames: int = 48, size: tuple[int, int] = (640, 480)) -> Iterator[Image]:
@@ -398,6 +412,23 @@ def _ellipse(x: Floats, y: Floats, half_x: float, half_y: float) -> NDArray[np.b
 
 def _between(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.bool_]:
     return np.asarray((values >= low) & (values < high))
+
+
+Way = Callable[[float], Pose | None]
+"""Where the face is, so many seconds from the beginning; None where nobody is in sight."""
+
+
+def _scene(corridor: Corridor, people: Sequence[tuple[CutOut, Way]], at_s: float) -> Floats:
+    """The corridor with everybody in it, as one exposure sees them."""
+    scene = corridor.picture
+    there = [(pose, way(at_s + SHUTTER_S) or pose, person) for person, way in people if (pose := way(at_s))]
+    for pose, next_pose, person in sorted(there, key=_depth_m, reverse=True):
+        scene = _over(scene, _lit(person, corridor, pose), pose, next_pose)
+    return scene
+
+
+def _depth_m(there: tuple[Pose, Pose, CutOut]) -> float:
+    return there[0].depth_m
 
 
 def _lit(person: CutOut, corridor: Corridor, pose: Pose) -> Layer:

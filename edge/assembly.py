@@ -29,6 +29,10 @@ from edge.uplink.recorder import Recorder
 KEY_PROTECTION = "file"
 """What protects the private key: a 0600 file. Sealing it to a TPM or host key would change this word."""
 
+SAME_AMONG = 100
+"""Two looks within a track are one person's if they would pass among so many enrolled
+(docs/decisions/recognition.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
@@ -106,7 +110,7 @@ def build_road(
     """The one road, whoever keeps its attendances."""
     return Road(
         detector=eyes.detector,
-        tracker=Tracker(track, same=eyes.spec.threshold(1)),
+        tracker=Tracker(track, same=same_person(eyes.spec)),
         quality=quality,
         embedder=eyes.embedder,
         decider=decider,
@@ -126,6 +130,11 @@ def threshold_for(config: DecideConfig, spec: EmbedderSpec, gallery: Gallery) ->
             f"for {measured:g} only; write that or leave the key out"
         )
     return spec.threshold(len(gallery.people))
+
+
+def same_person(spec: EmbedderSpec) -> float:
+    """The similarity from which two looks within a track are one person's."""
+    return spec.threshold(SAME_AMONG)
 
 
 @dataclass(frozen=True, slots=True)

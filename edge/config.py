@@ -106,7 +106,7 @@ class TrackConfig:
     lost_after_ms: Annotated[int, Range(50, 10000)] = 800
     """A track ends when its face was not seen for so long; a step behind a pillar takes half a second."""
     max_shift: Annotated[float, Range(0.1, 5)] = 1.2
-    """How far a face may be from where it was expected, in widths of the face."""
+    """How far a face may be from where it was expected, in widths of the face; a change of size counts, too."""
     max_tracks: Annotated[int, Range(1, 256)] = 32
     recheck_ms: Annotated[int, Range(50, 10000)] = 500
     """How often a face whose case is closed is embedded again, in case another person has taken its place."""

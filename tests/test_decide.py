@@ -96,6 +96,50 @@ def test_an_identity_switch_inside_a_track_is_resolved_toward_nobody() -> None:
     assert end.good_frames == 3, "what is settled costs no more embeddings"
 
 
+def test_a_frame_that_showed_another_enrolled_person_makes_the_track_nobody() -> None:
+    judge = decider()
+    assert show(judge, [ANNA, ANNA]) == []
+    sighting = Sighting(track=1, face=FACE, seen_mono_ms=200)
+    judge.contradict(sighting, BUDI)
+    assert show(judge, [ANNA] * 4, start_ms=300) == []
+    assert judge.end(1).outcome is NoAttendance.AMBIGUOUS
+
+
+def test_a_frame_that_showed_nobody_known_is_only_left_out() -> None:
+    """A hand before the face: the frame counts neither for the person nor against."""
+    judge = decider()
+    show(judge, [ANNA])
+    judge.contradict(Sighting(track=1, face=FACE, seen_mono_ms=100), STRANGER)
+    assert show(judge, [ANNA], start_ms=200) == [], "two frames are not three"
+    (attendance,) = show(judge, [ANNA], start_ms=300)
+    assert attendance.frames == 3
+    assert judge.end(1).good_frames == 4
+
+
+def test_frames_that_never_agree_end_as_ambiguous_and_not_as_too_few() -> None:
+    judge = decider()
+    show(judge, [STRANGER])
+    for index in range(2):
+        judge.contradict(Sighting(track=1, face=FACE, seen_mono_ms=index), axis(3 + index))
+    assert judge.end(1).outcome is NoAttendance.AMBIGUOUS
+
+
+def test_what_is_seen_of_a_track_after_its_attendance_changes_nothing_of_it() -> None:
+    judge = decider()
+    assert len(show(judge, [ANNA] * 3)) == 1
+    sighting = Sighting(track=1, face=FACE, seen_mono_ms=10**6)
+    assert judge.weigh(sighting, ANNA) is None, "even after the cooldown: they are still standing there"
+    judge.contradict(sighting, BUDI)
+    assert judge.end(1).outcome is None
+
+
+def test_frames_are_counted_for_the_person_whom_they_showed() -> None:
+    judge = decider()
+    show(judge, [ANNA] * 5)
+    judge.part(1, 2, frames=2)
+    assert (judge.end(1).frames, judge.end(2).frames) == (3, 2)
+
+
 def test_the_same_person_within_the_cooldown_is_one_attendance() -> None:
     judge = decider(cooldown_s=60)
     assert len(show(judge, [ANNA] * 3, track=1, start_ms=0)) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.assembly import Eyes
+from edge.assembly import Eyes, same_person
 from edge.board.clock import Clock
 from edge.camera.replay import ReplayCamera
 from edge.config import DecideConfig, QualityConfig, TrackConfig
@@ -40,7 +40,7 @@ def make_road(eyes: Eyes, outbox: Outbox, enrolled: dict[str, Vector], **setting
     identity = DeviceIdentity("door-01", "hq", SigningKey.generate())
     return Road(
         detector=eyes.detector,
-        tracker=Tracker(TrackConfig(), same=eyes.spec.threshold(1)),
+        tracker=Tracker(TrackConfig(), same=same_person(eyes.spec)),
         quality=QualityConfig(),
         embedder=eyes.embedder,
         decider=Decider(DecideConfig(**settings), gallery, eyes.spec.threshold(len(enrolled))),

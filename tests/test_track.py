@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import TrackConfig
-from edge.recognition.track import Tracker
-from edge.records import Box, Face
+from edge.recognition.track import GAP_MS, Tracker
+from edge.records import Box, Face, Sighting, Vector
 
 FRAME_MS = 80
 SAME = 0.45
@@ -73,6 +73,62 @@ def test_when_no_more_frames_come_every_track_ends() -> None:
     numbers(tracker, [face(100), face(400)], 0)
     assert tracker.end_all() == (1, 2)
     assert tracker.end_all() == ()
+
+
+def test_of_two_who_pass_each_other_the_larger_face_stays_the_larger() -> None:
+    """One hides the other for a frame; the one that is left has the size of its own track, not its neighbour's."""
+    tracker = Tracker(TrackConfig(), SAME)
+    near, far = face(380, width_px=77), face(276, width_px=56)
+    assert numbers(tracker, [near, far], 0) == [1, 2]
+    assert numbers(tracker, [face(361, width_px=77), face(291, width_px=56)], FRAME_MS) == [1, 2]
+    assert numbers(tracker, [face(319, width_px=77)], 3 * FRAME_MS) == [1]
+
+
+ANNA, BUDI = np.eye(2, dtype=np.float32)
+
+
+def look(tracker: Tracker, vector: Vector, now_mono_ms: int) -> tuple[int, int, int | None]:
+    """Show the tracker the one face of a frame: its number, how many looks count, which track is over by it."""
+    (sighting,), _ = tracker.update([face(100)], now_mono_ms)
+    view = tracker.compare(sighting, vector)
+    return view.sighting.track, len(view.vectors), view.parted
+
+
+def test_another_person_in_the_same_place_goes_on_under_a_number_of_their_own() -> None:
+    tracker = Tracker(TrackConfig(), SAME)
+    shown = [ANNA, ANNA, BUDI, BUDI, BUDI, BUDI]
+    seen = [look(tracker, vector, i * FRAME_MS) for i, vector in enumerate(shown)]
+    assert seen == [(1, 1, None), (1, 1, None), (1, 0, None), (2, 2, 1), (2, 1, None), (2, 1, None)]
+    assert tracker.end_all() == (2,), "the first ended when the second began"
+
+
+def test_somebody_who_returns_to_a_place_is_a_third_track() -> None:
+    tracker = Tracker(TrackConfig(), SAME)
+    shown = [ANNA, ANNA, BUDI, BUDI, ANNA, ANNA]
+    assert [look(tracker, vector, i * FRAME_MS)[0] for i, vector in enumerate(shown)] == [1, 1, 1, 2, 2, 3]
+
+
+def due(tracker: Tracker, now_mono_ms: int) -> Sighting | None:
+    """The sighting of this frame's face if a look at it is due."""
+    (sighting,), _ = tracker.update([face(100)], now_mono_ms)
+    return sighting if tracker.unsure(sighting) else None
+
+
+def test_a_face_is_looked_at_again_when_it_was_away_when_it_is_doubted_and_every_so_often() -> None:
+    tracker = Tracker(TrackConfig(recheck_ms=500), SAME)
+    first = due(tracker, 0)
+    assert first is not None, "never looked at yet"
+    tracker.compare(first, ANNA)
+    times = range(100, 501, 100)
+    assert [now for now in times if due(tracker, now)] == [500]
+    again = due(tracker, 600)
+    assert again is not None, "due until a look was good enough"
+    tracker.compare(again, ANNA)
+    assert due(tracker, 700) is None
+    back = due(tracker, 701 + GAP_MS)
+    assert back is not None, "it was hidden meanwhile"
+    tracker.compare(back, BUDI)
+    assert due(tracker, 800 + GAP_MS) is not None, "one doubtful look"
 
 
 boxes = st.tuples(st.floats(-500, 2000), st.floats(-500, 2000), st.floats(0, 800))

@@ -4,7 +4,7 @@ A tracker follows places. Somebody who steps into another's place within a momen
 who cross, can carry one number on; then the looks that were good enough to embed tell.
 They are compared with the latest looks of the same track, a second or two old, in the same
 light and by the same camera: far more alike than two photographs of one person are, so
-that a look which would not even pass for the person among a handful of people is doubted.
+that a look which would not pass even for the other of two such photographs is doubted.
 One doubtful look may be a hand or a blur. Two that agree with each other are another person.
 """
 
