@@ -72,8 +72,9 @@ evaluate: develop ## recognition figures on LFW (HADIR_DATA: a folder that holds
 	$(VENV)/bin/hadir-edge evaluate openset $(HADIR_DATA)/lfw
 
 .PHONY: docs
-docs: develop ## docs/configuration.md from the code
+docs: develop ## docs/configuration.md and docs/events/vectors.json from the code
 	$(RUN) docs/reference.py
+	$(RUN) docs/vectors.py
 
 .PHONY: models
 models: ## rebuild the quantized models from their published sources (FACENET=path: with another FaceNet)
