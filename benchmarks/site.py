@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from demo.boards import make_fleet
 from demo.door import DEVICE, WALK_FRAMES, set_up_board, walk
 from demo.people import sample_people
 from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import Eyes
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.records import Image
-from provisioning.keys import Fleet, init_fleet
+from provisioning.fleet import Fleet
 
 SEED = 7
 FRAMES_PER_S = 10.0
@@ -32,7 +33,7 @@ def make_site(
     folder: Path, gallery: Gallery, broker_url: str, clip: Path, extra: str = ""
 ) -> tuple[Fleet, Path]:
     """A fleet with one board that watches a clip; the board's configuration file."""
-    fleet = init_fleet(folder, site="hq", devices=[DEVICE])
+    fleet = make_fleet(folder, site="hq", devices=[DEVICE])
     return fleet, set_up_board(fleet, gallery, broker_url=broker_url, sources=[clip], settings=extra)
 
 

@@ -9,6 +9,7 @@ who was enrolled, and the stranger was looked at properly and recognised as nobo
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from demo.boards import PASSPHRASE, configured_board
 from demo.broker import embedded_broker
 from demo.consumer import listening
 from demo.door import DEVICE, FRAMES_PER_S, WALK_FRAMES, walk
@@ -31,6 +33,8 @@ from edge.assembly import open_eyes
 from edge.config import RecognitionConfig
 from edge.errors import HadirError, InputError
 from edge.records import Image
+from provisioning.fleet import open_fleet
+from provisioning.keys import PASSPHRASE_FILE
 
 GAP_FRAMES = 18
 """A second and a half of empty corridor: longer than a track survives, so that the two never share one."""
@@ -85,17 +89,26 @@ def _play(swap: bool, seed: int, folder: Path) -> int:
     with embedded_broker() as url:
         say(f"broker: {url} (embedded, MQTT 5)")
         fleet = folder / "fleet"
-        run_command("hadir-provision", "init", str(fleet), "--site", "hq", "--device", DEVICE,
-                    "--direction", "in", "--broker", url, "--source", str(clip))  # fmt: skip
+        os.environ[PASSPHRASE_FILE] = str(_passphrase(folder))
+        run_command("hadir-provision", "init", str(fleet), "--site", "hq")
+        config = configured_board(open_fleet(fleet), DEVICE, broker_url=url, sources=[clip])
         run_command("hadir-provision", "enrol", str(fleet), cast.enrolled, *map(str, cast.photos))
         with listening(url, fleet / "devices.jwks") as central:
             say("hadir-edge run: the daemon watches the door")
-            tracks = watch_door(fleet / "boards" / DEVICE / "edge.toml")
+            tracks = watch_door(config)
             central.wait_for(EXPECTED_EVENTS)
     say("what hadir-central received and verified:")
     for event in central.events:
         print("   ", describe(event))
     return report(cast, central.events, tracks)
+
+
+def _passphrase(folder: Path) -> Path:
+    """The file that the commands read the fleet's passphrase from."""
+    path = folder / "passphrase"
+    path.touch(mode=0o600)
+    path.write_text(f"{PASSPHRASE}\n", encoding="utf-8")
+    return path
 
 
 def choose_cast(people: dict[str, tuple[Path, ...]], swap: bool) -> Cast:

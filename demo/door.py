@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from demo.boards import configure
 from demo.walkpast import render_walkpast
 from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
 from edge.recognition.gallery import Gallery, make_gallery
-from edge.records import Box, Direction, Image, Vector
-from provisioning.boards import board_config, write_board_config
+from edge.records import Box, Image, Vector
 from provisioning.enrol import enrol
+from provisioning.fleet import Fleet
 from provisioning.galleries import publish
-from provisioning.keys import Fleet
 
 DEVICE = "door-01"
 FRAMES_PER_S = 12.0
@@ -54,15 +54,4 @@ def set_up_board(
     is more for the section [events].
     """
     publish(fleet, gallery)
-    text = board_config(
-        device=DEVICE,
-        site=fleet.site,
-        root_thumbprint=fleet.root_thumbprint,
-        direction=Direction.IN,
-        broker_url=broker_url,
-        sources=[str(source) for source in sources],
-    )
-    return write_board_config(
-        fleet.folder / "boards" / DEVICE,
-        text.replace("[events]\n", f"[events]\n{events}\n") + f"{settings}\n",
-    )
+    return configure(fleet, DEVICE, broker_url=broker_url, sources=sources, settings=settings, events=events)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edge.errors import HadirError
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Subparsers = argparse._SubParsersAction
+"""What a group of commands adds its own to; argparse has no public name for it."""
 
 INTERRUPTED = 130
 """The shell's code for an end by SIGINT: 128 + 2."""

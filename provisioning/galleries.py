@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from edge.assembly import Eyes
 from edge.errors import InputError
+from edge.files import write_durably
 from edge.recognition.gallery import GALLERY_TYP, Gallery, encode_gallery, make_gallery, read_gallery
 from edge.records import Vector
-from provisioning.keys import Fleet
+from edge.trust.identity import site_urn
+from provisioning.fleet import GALLERY_VERSION, Fleet
 
 FILE = "gallery.hadir"
 
@@ -23,13 +25,17 @@ def current_gallery(fleet: Fleet, eyes: Eyes) -> Gallery:
     """
     path = fleet.folder / FILE
     if not path.exists():
-        return make_gallery(0, eyes.embedder.id, eyes.embedder.dimensions, {})
-    return read_gallery(
+        return make_gallery(
+            fleet.registry.counter(GALLERY_VERSION), eyes.embedder.id, eyes.embedder.dimensions, {}
+        )
+    gallery = read_gallery(
         path,
         fleet.keys.verification_keys(GALLERY_TYP),
         audience=fleet.audience,
         embedder=eyes.embedder.id,
     )
+    # After a restore the file may be older than what boards have; the counter never is.
+    return replace(gallery, version=max(gallery.version, fleet.registry.counter(GALLERY_VERSION)))
 
 
 def with_person(gallery: Gallery, person: str, template: Vector) -> Gallery:
@@ -48,30 +54,16 @@ def without_person(gallery: Gallery, person: str) -> Gallery:
 
 def publish(fleet: Fleet, gallery: Gallery) -> tuple[Path, ...]:
     """Sign a gallery and put it into the fleet's folder and each board's; returns the boards' files."""
-    content = encode_gallery(
-        gallery,
-        fleet.signing_key("gallery"),
-        issuer=fleet.issuer,
-        audience=fleet.audience,
-        now_s=int(time.time()),
-    )
-    boards = tuple(folder / FILE for folder in fleet.boards())
-    for path in (fleet.folder / FILE, *boards):
-        _write_atomically(path, content)
-    return boards
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """The old file or the new one, never a part of either, also after a power cut."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    key, now_s = fleet.signing_key("gallery"), int(time.time())
+    devices = fleet.active_devices()
+    signed = {
+        site: encode_gallery(gallery, key, issuer=fleet.issuer, audience=site_urn(site), now_s=now_s)
+        for site in {fleet.site} | {device.site for device in devices}
+    }
+    with fleet.change("gallery", fleet.site, now_s=now_s, version=gallery.version) as change:
+        change.at_least(GALLERY_VERSION, gallery.version)
+    write_durably(fleet.folder / FILE, signed[fleet.site])
+    boards = {fleet.board_folder(device.device) / FILE: signed[device.site] for device in devices}
+    for path, content in boards.items():
+        write_durably(path, content)
+    return tuple(boards)

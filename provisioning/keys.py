@@ -1,149 +1,215 @@
-"""A fleet's directory: its keys, its boards, and the registry that the server verifies against.
+"""The fleet's private keys: files that only the administrator can read, encrypted under a passphrase.
 
-Just enough to make events real: root, provision, gallery, command, receipt and enrol keys
-as private files, the keys document that boards trust, `devices.jwks` for the server, and
-a folder for each board with its own key. Board keys are made here until boards make their
-own and claim them; then no private key of a board will ever be seen by this machine.
+Each file is PKCS #8 in PEM (RFC 5958), which any tool can read. Its password is not the
+passphrase itself but 256 bits that scrypt makes from it and from the fleet's salt, because
+PKCS #8 as OpenSSL writes it stretches a password by 2,048 rounds only: so a stolen folder is
+as strong as scrypt makes the passphrase. The root keys lie in a folder of their own that can
+be carried away; everyday work needs none of them.
+
+The passphrase is asked for, or read from a file that HADIR_PASSPHRASE_FILE names, or from
+HADIR_PASSPHRASE; never from an argument, which every user of the machine could read.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
 from edge.errors import InputError, KeyFileError
-from edge.trust.fleetkeys import USES, FleetKeys, load_keys_document, sign_keys_document
-from edge.trust.identity import ID_PATTERN, check_device_id, load_signing_key, site_urn, write_signing_key
-from edge.trust.jws import SigningKey
+from edge.files import check_private, read_bounded, write_durably
+from edge.trust.jws import PrivateKey, SigningKey, decode_base64url, encode_base64url
 
-FLEET_FILE = "fleet.json"
-DEVICES_FILE = "devices.jwks"
-KEYS_FILE = "keys.jws"
+PASSPHRASE_FILE = "HADIR_PASSPHRASE_FILE"  # noqa: S105 - a variable's name
+PASSPHRASE = "HADIR_PASSPHRASE"  # noqa: S105 - a variable's name
+MIN_PASSPHRASE = 8
+MAX_PASSPHRASE_BYTES = 1024
 
+SCRYPT_N = 2**16
+"""With r = 8 and p = 2: OWASP's Password Storage Cheat Sheet; 64 MiB and 0.2 s here."""
+_MAX_SCRYPT_N = 2**20
+_SCRYPT_R = 8
+_SCRYPT_P = 2
+_SALT_BYTES = 16
+_NONCE_BYTES = 12
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """An existing fleet directory. Private keys are read only when they are needed."""
+LOCK_FILE = "lock.json"
+"""The fleet's salt, and what scrypt costs: no secret, but without it no passphrase opens anything."""
 
-    folder: Path
-    site: str
-    root_thumbprint: str
-    keys: FleetKeys
+_MAX_FILE_BYTES = 16 * 1024
 
-    @property
-    def issuer(self) -> str:
-        return f"urn:hadir:fleet:{self.root_thumbprint}"
+Ask = Callable[[], str]
+"""Gives the passphrase, when it is first needed."""
 
-    @property
-    def audience(self) -> str:
-        return site_urn(self.site)
-
-    def boards(self) -> tuple[Path, ...]:
-        """Each board's folder, named by its device id. Raises KeyFileError where they cannot be listed."""
-        folder = self.folder / "boards"
-        try:
-            return tuple(sorted(path for path in folder.iterdir() if path.is_dir()))
-        except OSError as error:
-            raise KeyFileError(
-                f"{folder}: the boards' folders cannot be listed ({error.strerror}); restore the fleet's folder"
-            ) from error
-
-    def signing_key(self, use: str) -> SigningKey:
-        """The fleet's private key of this use. Raises KeyFileError."""
-        return load_signing_key(_key_path(self.folder, use))
+Private = PrivateKey | X25519PrivateKey
 
 
-def init_fleet(folder: Path, *, site: str, devices: Sequence[str]) -> Fleet:
-    """Make a fleet's directory with all its keys, complete or not at all.
+def read_passphrase(environment: Mapping[str, str] = os.environ) -> str:
+    """The fleet's passphrase, from where the administrator put it.
 
     Raises:
-        InputError: the folder exists, or an id cannot be used.
+        KeyFileError: the file cannot be read, or others can read it.
+        InputError: there is neither file nor variable nor terminal.
     """
-    if not ID_PATTERN.fullmatch(site):
-        raise InputError(f"site {site!r}: must match {ID_PATTERN.pattern}")
-    if len(set(devices)) != len(devices) or not devices:
-        raise InputError("name at least one device, and each only once")
-    for device in devices:
-        check_device_id(device)
-    if folder.exists():
-        raise InputError(f"{folder}: exists already; a fleet's keys are never overwritten. Name a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _fill(scratch, site, devices)
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch)
-            raise
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-    return open_fleet(folder)
-
-
-def open_fleet(folder: Path) -> Fleet:
-    """Read a fleet's directory. Raises KeyFileError where it is none, or damaged."""
-    path = folder / FLEET_FILE
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        site, root_thumbprint = description["site"], description["root_thumbprint"]
-        if not isinstance(root_thumbprint, str) or not ID_PATTERN.fullmatch(site):
-            raise ValueError("no site or no root key")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise KeyFileError(
-            f"{folder}: not a fleet's folder ({FLEET_FILE} cannot be read); make one with `hadir-provision init`"
-        ) from error
-    return Fleet(folder, site, root_thumbprint, load_keys_document(folder / KEYS_FILE, root_thumbprint))
-
-
-def _fill(folder: Path, site: str, devices: Sequence[str]) -> None:
-    now_s = int(time.time())
-    for name in ("keys", "boards"):
-        (folder / name).mkdir(mode=0o700)
-    fleet_keys = {use: SigningKey.generate() for use in USES}
-    for use, key in fleet_keys.items():
-        write_signing_key(_key_path(folder, use), key)
-    root = fleet_keys.pop("root")
-    document = sign_keys_document(root, fleet_keys, version=1, now_s=now_s)
-    _write(folder / KEYS_FILE, document + "\n")
-    registered = []
-    for device in devices:
-        board = folder / "boards" / device
-        board.mkdir(mode=0o700)
-        key = SigningKey.generate()
-        write_signing_key(board / "device.pem", key)
-        _write(board / KEYS_FILE, document + "\n")
-        registered.append(_registration(key, device, site))
-    _write(folder / DEVICES_FILE, json.dumps({"keys": registered}, indent=2) + "\n")
-    _write(
-        folder / FLEET_FILE, json.dumps({"site": site, "root_thumbprint": root.kid, "made_s": now_s}) + "\n"
+    if PASSPHRASE_FILE in environment:
+        return _passphrase_in(Path(environment[PASSPHRASE_FILE]))
+    if PASSPHRASE in environment:
+        return environment[PASSPHRASE]
+    if sys.stdin.isatty():
+        return getpass.getpass("passphrase of the fleet's keys: ")
+    raise InputError(
+        "the fleet's keys need their passphrase: run this in a terminal, or name a file of mode 0600 in "
+        f"{PASSPHRASE_FILE}"
     )
 
 
-def _registration(key: SigningKey, device: str, site: str) -> dict[str, object]:
-    """A line of `devices.jwks`: whose key this is, and for which part of which chain it speaks."""
-    return key.public_jwk | {
-        "device": device,
-        "site": site,
-        "chain": None,
-        "first_seq": None,
-        "last_seq": None,
-        "revoked_at": None,
-    }
+def choose_passphrase(environment: Mapping[str, str] = os.environ) -> str:
+    """The passphrase of a fleet that is being made: as `read_passphrase`, asked for twice. Raises the same."""
+    first = read_passphrase(environment)
+    asked = PASSPHRASE_FILE not in environment and PASSPHRASE not in environment
+    if asked and getpass.getpass("once more: ") != first:
+        raise InputError("the two passphrases differ; nothing was made")
+    if len(first) < MIN_PASSPHRASE:
+        raise InputError(
+            f"the passphrase has {len(first)} characters; at least {MIN_PASSPHRASE} are needed, several words are best"
+        )
+    return first
 
 
-def _key_path(folder: Path, use: str) -> Path:
-    return folder / "keys" / f"{use}.pem"
+class KeyStore:
+    """The private keys of one fleet, by name; unlocked when the first is needed."""
+
+    def __init__(self, folder: Path, offline: Path, ask: Ask) -> None:
+        self._folder = folder
+        self._offline = offline
+        self._ask = ask
+        self._secret: bytes | None = None
+
+    @classmethod
+    def create(cls, folder: Path, offline: Path, ask: Ask, *, scrypt_n: int = SCRYPT_N) -> KeyStore:
+        """Make the two folders with a salt of their own. `scrypt_n` is the cost (RFC 7914, section 2)."""
+        for path in (folder, offline):
+            path.mkdir(mode=0o700)
+        lock = {"kdf": "scrypt", "n": scrypt_n, "salt": encode_base64url(os.urandom(_SALT_BYTES))}
+        write_durably(folder / LOCK_FILE, json.dumps(lock).encode() + b"\n")
+        return cls(folder, offline, ask)
+
+    def path(self, name: str, *, offline: bool = False) -> Path:
+        """Where the key of this name lies."""
+        return (self._offline if offline else self._folder) / f"{name}.pem"
+
+    def save(self, name: str, private: Private, *, offline: bool = False) -> Path:
+        """Encrypt a key into its file; one that is there already is replaced whole."""
+        pem = private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(self.file_password()),
+        )
+        path = self.path(name, offline=offline)
+        write_durably(path, pem)
+        return path
+
+    def signing_key(self, name: str, *, offline: bool = False) -> SigningKey:
+        """A key that signs. Raises KeyFileError."""
+        return SigningKey.of(self.elliptic(name, offline=offline))
+
+    def elliptic(self, name: str, *, offline: bool = False) -> ec.EllipticCurvePrivateKey:
+        """A P-256 key. Raises KeyFileError."""
+        private = self._load(self.path(name, offline=offline), offline)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise KeyFileError(
+                f"{self.path(name, offline=offline)}: not a P-256 key; restore it from a backup"
+            )
+        return private
+
+    def sealing_key(self, name: str) -> X25519PrivateKey:
+        """The key that opens what was sealed to it. Raises KeyFileError."""
+        private = self._load(self.path(name), offline=False)
+        if not isinstance(private, X25519PrivateKey):
+            raise KeyFileError(f"{self.path(name)}: not an X25519 key; restore it from a backup")
+        return private
+
+    def file_password(self) -> bytes:
+        """The password of every key file, for programs that read such files themselves (TLS)."""
+        return encode_base64url(self._derive("key-files")).encode()
+
+    def wrap(self, plaintext: bytes, purpose: str) -> bytes:
+        """Encrypt what the registry keeps secret, bound to a purpose."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._derive("registry")).encrypt(nonce, plaintext, purpose.encode())
+
+    def unwrap(self, wrapped: bytes, purpose: str) -> bytes:
+        """What was wrapped for this purpose. Raises KeyFileError: another passphrase, or damaged."""
+        nonce, rest = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
+        try:
+            return AESGCM(self._derive("registry")).decrypt(nonce, rest, purpose.encode())
+        except (InvalidTag, ValueError) as error:
+            raise KeyFileError(
+                f"registry: the secret of {purpose} does not open; the passphrase is another, or the registry damaged"
+            ) from error
+
+    def _load(self, path: Path, offline: bool) -> object:
+        try:
+            check_private(path, path.stat())
+            pem = read_bounded(path, _MAX_FILE_BYTES)
+        except FileNotFoundError as error:
+            advice = (
+                "it is kept offline: bring it, and name its folder with --offline"
+                if offline
+                else "restore it from a backup"
+            )
+            raise KeyFileError(f"{path}: is not there; {advice}") from error
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise KeyFileError(f"{path}: the private key cannot be read ({why})") from error
+        try:
+            return serialization.load_pem_private_key(pem, self.file_password())
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise KeyFileError(
+                f"{path}: does not open; the passphrase is another than this fleet's, or the file is damaged"
+            ) from error
+
+    def _derive(self, purpose: str) -> bytes:
+        if self._secret is None:
+            self._secret = self._stretched(self._ask())
+        info = f"hadir:v1:fleet:{purpose}".encode()
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._secret)
+
+    def _stretched(self, passphrase: str) -> bytes:
+        path = self._folder / LOCK_FILE
+        try:
+            lock = json.loads(read_bounded(path, _MAX_FILE_BYTES))
+            salt, cost = decode_base64url(lock["salt"].encode()), lock["n"]
+            if cost > _MAX_SCRYPT_N:
+                raise ValueError(f"n = {cost} would take more memory than a machine has")
+            kdf = Scrypt(salt=salt, length=32, n=cost, r=_SCRYPT_R, p=_SCRYPT_P)
+            return kdf.derive(passphrase.encode())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise KeyFileError(
+                f"{path}: the fleet's salt cannot be read, and nothing opens without it; restore it from a backup"
+            ) from error
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _passphrase_in(path: Path) -> str:
+    """The first line of a file that only its owner may read."""
+    try:
+        check_private(path, path.stat())
+        text = read_bounded(path, MAX_PASSPHRASE_BYTES).decode()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise KeyFileError(
+            f"{path}: the passphrase cannot be read ({why}); it is what {PASSPHRASE_FILE} names"
+        ) from error
+    return text.split("\n", 1)[0].rstrip("\r")

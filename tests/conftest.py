@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from demo.boards import PASSPHRASE, make_fleet
 from demo.people import sample_people
 from edge.assembly import Eyes, open_eyes
 from edge.config import RecognitionConfig
 from edge.errors import HadirError
 from edge.recognition.manifest import installed_folder
 from models.recipe.minifasnet.__main__ import build
-from provisioning.keys import Fleet, init_fleet
+from provisioning import keys
+from provisioning.fleet import Fleet
 
 # No deadline: machines are shared, and a slow example is no failure. In CI the examples are the
 # same for the same code, so that a landing does not hang on luck; elsewhere they are new each time.
@@ -46,6 +48,12 @@ def unprivileged() -> Iterator[None]:
     finally:
         if root:
             os.seteuid(0)
+
+
+@pytest.fixture(autouse=True)
+def _passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find the passphrase of the tests' fleets where an automation would have put it."""
+    monkeypatch.setenv(keys.PASSPHRASE, PASSPHRASE)
 
 
 @pytest.fixture(scope="session")
@@ -97,4 +105,4 @@ def live_models(minifasnet: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     """A fleet of two boards, with nobody enrolled."""
-    return init_fleet(tmp_path / "fleet", site="hq", devices=["door-01", "door-02"])
+    return make_fleet(tmp_path / "fleet", site="hq", devices=["door-01", "door-02"])

@@ -16,7 +16,7 @@ from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import Eyes
 from edge.recognition.gallery import make_gallery
 from edge.records import Image, Vector
-from provisioning.keys import Fleet
+from provisioning.fleet import Fleet
 
 __all__ = [
     "DEVICE",

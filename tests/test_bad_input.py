@@ -41,7 +41,7 @@ from edge.uplink.connection import (
 )
 from edge.uplink.outbox import Outbox
 from edge.uplink.reach import try_handshake
-from provisioning.keys import Fleet
+from provisioning.fleet import Fleet
 from tests.brokers import mosquitto
 from tests.certificates import DAY, Authority, tls_door
 from tests.conftest import People, unprivileged

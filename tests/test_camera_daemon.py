@@ -14,7 +14,7 @@ from demo.broker import embedded_broker
 from demo.consumer import listening
 from edge.assembly import Eyes
 from edge.records import Image
-from provisioning.keys import Fleet
+from provisioning.fleet import Fleet
 from tests.conftest import People
 from tests.doors import daemon, nobody, save_clip, set_up_board, templates, walk
 from tests.fakes.streams import need_gst_launch, need_rtsp_server, rtsp_stream

@@ -47,7 +47,7 @@ from edge.trust.events import attendance_claims, start_claims
 from edge.trust.identity import DeviceIdentity, load_signing_key
 from edge.trust.jws import SigningKey, decode_base64url, encode_base64url, sign
 from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES
-from provisioning.keys import DEVICES_FILE, Fleet
+from provisioning.fleet import DEVICES_FILE, Fleet
 from tests.brokers import BROKERS, Publish, mosquitto, publishing
 from tests.certificates import Authority, tls_door
 from tests.peers import ScriptedBroker

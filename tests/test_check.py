@@ -39,7 +39,7 @@ from edge.config import BrokerConfig, CameraConfig, Config, QualityConfig, load_
 from edge.errors import CameraUnavailable, ConfigError, GalleryError, HadirError
 from edge.records import ClockState, NoAttendance, TimeReading, Vector
 from edge.uplink.outbox import Glimpse, Outbox
-from provisioning.keys import Fleet
+from provisioning.fleet import Fleet
 from tests.certificates import Authority, Pair, tls_door
 from tests.conftest import People
 from tests.doors import daemon, save_clip, set_up_board, templates, walk

@@ -11,7 +11,7 @@ import pytest
 
 from edge.command import INTERRUPTED, carry_out
 from edge.errors import ConfigError, HadirError
-from provisioning.cli import main
+from provisioning.fleet import open_fleet
 
 
 def raising(error: BaseException) -> int:
@@ -70,25 +70,8 @@ def test_init_whose_output_nobody_reads_leaves_a_whole_fleet(tmp_path: Path) -> 
         "provisioning.cli",
         "init",
         str(fleet),
-        "--site",
-        "hq",
-        "--device",
-        "door-01",
     ]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert result.returncode == os.EX_IOERR
-    assert (fleet / "boards/door-01/edge.toml").exists()
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "mqtt://user:secret@host", "mqtt://"])
-def test_a_broker_that_a_board_would_refuse_is_refused_before_any_key_is_made(
-    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fleet = tmp_path / "fleet"
-    init = ["init", str(fleet), "--site", "hq", "--device", "door-01", "--broker", url]
-    assert main(init) == 65
-    said = capsys.readouterr().err
-    assert "broker.url" in said
-    assert "secret" not in said
-    assert not fleet.exists()
+    assert open_fleet(fleet).keys.version == 1

@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
+from demo.boards import configured_board
 from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
-from edge.config import CAMERA_KINDS, load_config
 from edge.errors import GalleryError, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.records import Image
 from provisioning.cli import main
 from provisioning.enrol import MAX_PHOTOS, Enrolment, _refuse_unfit, embed_photo, enrol
+from provisioning.fleet import Fleet, open_fleet
 from provisioning.galleries import current_gallery, publish, with_person
-from provisioning.keys import Fleet
 from tests.conftest import People
 
 
@@ -168,11 +168,11 @@ def test_the_commands_make_a_board_and_say_what_they_made(
     tmp_path: Path, people: People, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fleet = tmp_path / "fleet"
-    init = ["init", str(fleet), "--site", "hq", "--device", "door-01", "--direction", "in"]
-    assert main(init) == 0
+    assert main(["init", str(fleet), "--site", "hq"]) == 0
+    configured_board(open_fleet(fleet), "door-01", broker_url="mqtt://127.0.0.1", sources=[])
     assert main(["enrol", str(fleet), "P44", *map(str, people["P44"])]) == 0
     said = capsys.readouterr().out
-    assert "board door-01: " + str(fleet / "boards/door-01/edge.toml") in said
+    assert "board door-01: " + str(fleet / "boards/door-01/gallery.hadir") in said
     assert "enrolled P44 from 3 photograph(s)" in said
     assert "gallery version 1, 1 people" in said
     assert sorted(path.name for path in (fleet / "boards/door-01").iterdir()) == [
@@ -196,36 +196,6 @@ def test_enrolling_somebody_under_a_second_id_is_done_and_warned_of(
     assert "gallery version 2, 2 people" in said.out
 
 
-@pytest.mark.parametrize("kind", CAMERA_KINDS)
-def test_init_writes_a_configuration_that_the_board_reads_for_each_kind_of_camera(
-    tmp_path: Path, kind: str
-) -> None:
-    fleet = tmp_path / "fleet"
-    assert main(["init", str(fleet), "--site", "hq", "--device", "door-01", "--camera", kind]) == 0
-    assert load_config(fleet / "boards/door-01/edge.toml").camera.kind == kind
-
-
-def test_sources_for_a_camera_that_has_none_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fleet = tmp_path / "fleet"
-    init = [
-        "init",
-        str(fleet),
-        "--site",
-        "hq",
-        "--device",
-        "door-01",
-        "--camera",
-        "v4l2",
-        "--source",
-        "a.avi",
-    ]
-    assert main(init) == InputError.exit_code
-    assert "--source belongs to --camera replay" in capsys.readouterr().err
-    assert not fleet.exists()
-
-
 def test_a_command_that_cannot_be_carried_out_says_why_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,6 +210,6 @@ def test_init_over_an_existing_fleet_destroys_nothing(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file()}
-    assert main(["init", str(fleet.folder), "--site", "hq", "--device", "door-01"]) != 0
+    assert main(["init", str(fleet.folder), "--site", "hq"]) != 0
     assert {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file()} == before
     assert str(fleet.folder) in capsys.readouterr().err

@@ -8,13 +8,16 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from demo.boards import PASSPHRASE, QUICK_SCRYPT_N, add_board, make_fleet
 from edge.errors import InputError, KeyFileError
-from edge.trust.fleetkeys import USES, load_keys_document
+from edge.trust.fleetkeys import ENROL, USES, load_keys_document
 from edge.trust.identity import load_signing_key
-from edge.trust.jws import SigningKey
-from provisioning import keys as provisioning_keys
-from provisioning.keys import DEVICES_FILE, FLEET_FILE, KEYS_FILE, Fleet, init_fleet, open_fleet
+from provisioning import fleet as provisioning_fleet
+from provisioning.authority import CRL_LIFETIME
+from provisioning.fleet import DEVICES_FILE, FLEET_FILE, KEYS_FILE, Fleet, init_fleet, open_fleet
+from tests.conftest import unprivileged
 
 DEVICES = ["door-02", "door-01", "door-03"]
 
@@ -26,7 +29,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(folder: Path) -> Fleet:
-    return init_fleet(folder, site="hq", devices=DEVICES)
+    return make_fleet(folder, devices=DEVICES)
+
+
+def make(folder: Path, site: str = "hq") -> Fleet:
+    return init_fleet(folder, site=site, ask=lambda: PASSPHRASE, scrypt_n=QUICK_SCRYPT_N)
 
 
 def mode(path: Path) -> int:
@@ -34,15 +41,20 @@ def mode(path: Path) -> int:
 
 
 def test_it_has_a_key_of_each_use_that_the_document_lists(made: Fleet) -> None:
-    assert set(made.folder.joinpath("keys").iterdir()) == {
-        made.folder / "keys" / f"{use}.pem" for use in USES
-    }
-    kids = {use: made.signing_key(use).kid for use in USES}
+    signing = [use for use in USES if use != ENROL]
+    kids = {use: made.signing_key(use).kid for use in signing}
     assert kids["root"] == made.root_thumbprint
-    assert len(set(kids.values())) == len(USES)
-    for use, typs in USES.items():
-        for typ in typs:
+    assert len(set(kids.values())) == len(signing)
+    for use in signing:
+        for typ in USES[use]:
             assert list(made.keys.verification_keys(typ)) == [kids[use]]
+    (enrol,) = made.keys.sealing.values()
+    assert made.store.sealing_key(ENROL).public_key() == enrol
+
+
+def test_the_document_carries_the_authoritys_root_alone(made: Fleet) -> None:
+    (authority,) = made.keys.authorities
+    assert authority == (made.folder / "ca" / "root.crt").read_text()
 
 
 def test_each_board_has_a_key_of_its_own_and_the_fleets_document(made: Fleet) -> None:
@@ -53,9 +65,11 @@ def test_each_board_has_a_key_of_its_own_and_the_fleets_document(made: Fleet) ->
         assert load_keys_document(board / KEYS_FILE, made.root_thumbprint) == made.keys
 
 
-def test_the_registry_holds_no_private_member(made: Fleet) -> None:
+def test_the_registry_for_the_server_holds_no_private_member(made: Fleet) -> None:
     entries = json.loads((made.folder / DEVICES_FILE).read_text())["keys"]
-    assert [(entry["device"], entry["site"]) for entry in entries] == [(device, "hq") for device in DEVICES]
+    assert [(entry["device"], entry["site"]) for entry in entries] == [
+        (device, "hq") for device in sorted(DEVICES)
+    ]
     for entry in entries:
         assert set(entry) == {
             *("kty", "crv", "x", "y", "kid"),
@@ -63,78 +77,102 @@ def test_the_registry_holds_no_private_member(made: Fleet) -> None:
         }
 
 
-def test_folders_and_keys_are_private_whatever_the_umask(folder: Path) -> None:
+def test_folders_and_secrets_are_private_whatever_the_umask(folder: Path) -> None:
     before = os.umask(0)
     try:
-        init_fleet(folder, site="hq", devices=DEVICES)
+        make_fleet(folder, devices=DEVICES)
     finally:
         os.umask(before)
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    assert len(folders) == 3 + len(DEVICES)
     assert {mode(path) for path in folders} == {0o700}
-    pems = list(folder.rglob("*.pem"))
-    assert len(pems) == len(USES) + len(DEVICES)
-    assert {mode(path) for path in pems} == {0o600}
+    secrets = [*folder.rglob("*.pem"), folder / "registry.db"]
+    secrets.remove(folder / "ca" / "crl.pem")
+    assert len(secrets) > len(USES) + len(DEVICES)
+    assert {mode(path) for path in secrets} == {0o600}
+
+
+def test_every_private_key_of_the_fleet_is_encrypted(made: Fleet) -> None:
+    for name in ("keys", "offline"):
+        for path in (made.folder / name).glob("*.pem"):
+            assert path.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----"), path
+
+
+def test_the_offline_folder_may_be_carried_away_and_named_from_elsewhere(made: Fleet, tmp_path: Path) -> None:
+    (made.folder / "offline").rename(tmp_path / "stick")
+    without = open_fleet(made.folder, ask=lambda: PASSPHRASE)
+    assert without.signing_key("gallery").kid
+    with pytest.raises(KeyFileError, match=r"offline/root\.pem: is not there; it is kept offline: bring it"):
+        without.signing_key("root")
+    brought = open_fleet(made.folder, ask=lambda: PASSPHRASE, offline=tmp_path / "stick")
+    assert brought.signing_key("root").kid == made.root_thumbprint
+
+
+def test_there_is_a_revocation_list_from_the_start_valid_for_a_year(made: Fleet) -> None:
+    crl = x509.load_pem_x509_crl((made.folder / "ca" / "crl.pem").read_bytes())
+    assert len(list(crl)) == 0
+    assert crl.next_update_utc is not None
+    assert crl.next_update_utc - crl.last_update_utc > CRL_LIFETIME
+    key = made.certificate("issuing").public_key()
+    assert crl.is_signature_valid(key)  # type: ignore[arg-type]
 
 
 def test_it_is_opened_again_as_it_was_made(made: Fleet) -> None:
-    again = open_fleet(made.folder)
-    assert again == made
+    again = open_fleet(made.folder, ask=lambda: PASSPHRASE)
     assert (again.site, again.audience) == ("hq", "urn:hadir:site:hq")
     assert again.issuer == f"urn:hadir:fleet:{made.root_thumbprint}"
+    assert again.keys == made.keys
+    assert again.registry.devices() == made.registry.devices()
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "fleet"])
 def test_what_exists_is_never_overwritten(folder: Path, kind: str) -> None:
     folder.parent.mkdir()
     if kind == "fleet":
-        init_fleet(folder, site="hq", devices=["door-01"])
+        make(folder)
     elif kind == "folder":
         folder.mkdir()
     else:
         folder.write_text("mine")
     before = sorted(folder.rglob("*"))
     with pytest.raises(InputError, match="never overwritten"):
-        init_fleet(folder, site="hq", devices=DEVICES)
+        make(folder)
     assert sorted(folder.rglob("*")) == before
     assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_nothing_is_left_after_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk fills up while the last board's key is written; the next attempt must find a clean place."""
-    written: list[Path] = []
+    """The disk fills up while the registry is made; the next attempt must find a clean place."""
 
-    def write_until_full(path: Path, key: SigningKey) -> None:
-        if len(written) == len(USES) + len(DEVICES) - 1:
-            raise OSError(28, "No space left on device")
-        written.append(path)
-        path.touch()
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(provisioning_keys, "write_signing_key", write_until_full)
+        patched.setattr(provisioning_fleet, "create_registry", full)
         with pytest.raises(InputError, match=f"{folder}: cannot be made .No space left"):
-            init_fleet(folder, site="hq", devices=DEVICES)
+            make(folder)
     assert list(folder.parent.iterdir()) == []
-    assert init_fleet(folder, site="hq", devices=DEVICES).boards()
+    assert make(folder).keys.version == 1
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be made"):
-        init_fleet(tmp_path / "file" / "fleet", site="hq", devices=["door-01"])
+        make(tmp_path / "file" / "fleet")
 
 
-@pytest.mark.parametrize("devices", [[], ["door-01", "door-01"], ["central-1"], ["../door"], ["door-01", ""]])
-def test_devices_that_cannot_be_are_refused_before_anything_is_made(folder: Path, devices: list[str]) -> None:
+@pytest.mark.parametrize("device", ["", "central-1", "provision", "claim", "../door", "Door", "d" * 33])
+def test_a_device_that_cannot_be_is_refused_and_nothing_remains_of_it(made: Fleet, device: str) -> None:
+    before = [entry.n for entry in made.registry.audit()]
     with pytest.raises(InputError, match="device"):
-        init_fleet(folder, site="hq", devices=devices)
-    assert not folder.parent.exists()
+        add_board(made, device)
+    assert len(made.registry.devices()) == len(DEVICES)
+    assert [entry.n for entry in made.registry.audit()] == before
 
 
 @pytest.mark.parametrize("site", ["", "HQ", "../hq", "h q", "s" * 33])
 def test_a_site_that_cannot_be_is_refused(folder: Path, site: str) -> None:
     with pytest.raises(InputError, match="must match"):
-        init_fleet(folder, site=site, devices=["door-01"])
+        make(folder, site=site)
     assert not folder.parent.exists()
 
 
@@ -149,6 +187,7 @@ def test_a_site_that_cannot_be_is_refused(folder: Path, site: str) -> None:
         '{"site": null, "root_thumbprint": "x"}',
         '{"site": "../hq", "root_thumbprint": "x"}',
         '{"site": "hq", "root_thumbprint": null}',
+        "[" * 60_000,
         "[" * 100_000,
         "\x00",
     ],
@@ -166,16 +205,48 @@ def test_a_folder_that_is_no_fleet_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_a_keys_document_of_another_fleet_is_refused(made: Fleet, tmp_path: Path) -> None:
-    other = init_fleet(tmp_path / "other", site="hq", devices=["door-01"])
+    other = make(tmp_path / "other")
     (made.folder / KEYS_FILE).write_bytes((other.folder / KEYS_FILE).read_bytes())
     with pytest.raises(KeyFileError, match=made.root_thumbprint):
         open_fleet(made.folder)
 
 
-def test_a_lost_key_or_folder_of_boards_is_named(made: Fleet) -> None:
+def test_a_lost_key_is_named(made: Fleet) -> None:
     (made.folder / "keys" / "gallery.pem").unlink()
-    with pytest.raises(KeyFileError, match=r"keys/gallery\.pem: the private key cannot be read"):
+    with pytest.raises(KeyFileError, match=r"keys/gallery\.pem: is not there; restore it from a backup"):
         made.signing_key("gallery")
-    (made.folder / "boards").rename(made.folder / "elsewhere")
-    with pytest.raises(KeyFileError, match="boards: the boards' folders cannot be listed"):
-        made.boards()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        (".", 0o770, "0750"),
+        ("keys", 0o750, "0700"),
+        ("offline", 0o701, "0700"),
+        ("registry.db", 0o640, "0600"),
+    ],
+)
+def test_a_place_that_lets_others_in_is_refused_and_says_what_it_should_be(
+    made: Fleet, name: str, wrong: int, right: str
+) -> None:
+    (made.folder / name).chmod(wrong)
+    with pytest.raises(KeyFileError, match=f"mode {wrong:04o} lets others in; run: chmod {right} "):
+        open_fleet(made.folder)
+
+
+def test_a_fleet_that_belongs_to_somebody_else_is_refused(made: Fleet) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    for path in (made.folder, *made.folder.rglob("*")):
+        os.chown(path, 12345, 12345)
+    made.folder.chmod(0o755)
+    for path in (made.folder.parents[0], made.folder.parents[1]):
+        path.chmod(0o755)
+    with pytest.raises(KeyFileError, match=f"{made.folder}: belongs to user 12345; it must belong to you"):
+        open_fleet(made.folder)
+    with unprivileged(), pytest.raises(KeyFileError):
+        open_fleet(made.folder)
+
+
+def test_boards_of_another_site_are_registered_there(made: Fleet) -> None:
+    assert {device.site for device in made.registry.devices()} == {"hq"}

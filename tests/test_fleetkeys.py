@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge.errors import KeyFileError, Refusal, TokenRefused
 from edge.trust.fleetkeys import (
+    ENROL,
     KEYS_TYP,
     MAX_KEYS,
     USES,
     load_keys_document,
+    sealing_jwk,
     sign_keys_document,
     verify_keys_document,
 )
@@ -21,11 +24,12 @@ from edge.trust.jws import MAX_TOKEN_BYTES, SigningKey, encode_base64url, sign
 
 NOW_S = 1_764_000_000
 ROOT = SigningKey.generate()
-OTHERS = {use: SigningKey.generate() for use in USES if use != "root"}
+OTHERS = {use: SigningKey.generate() for use in USES if use not in ("root", ENROL)}
+ENROL_KEY = X25519PrivateKey.generate().public_key()
 
 
 def document(root: SigningKey = ROOT, keys: Mapping[str, SigningKey] = OTHERS) -> bytes:
-    return sign_keys_document(root, keys, version=3, now_s=NOW_S).encode()
+    return sign_keys_document(root, keys, version=3, now_s=NOW_S, sealing=[ENROL_KEY]).encode()
 
 
 def listed(key: SigningKey, use: str, **changes: Any) -> dict[str, Any]:
@@ -47,7 +51,10 @@ def refusal(compact: bytes, thumbprint: str = ROOT.kid) -> TokenRefused:
 def test_each_key_of_the_document_may_sign_what_its_use_says() -> None:
     fleet = verify_keys_document(document(), ROOT.kid)
     assert fleet.version == 3
+    assert fleet.sealing == {sealing_jwk(ENROL_KEY)["kid"]: ENROL_KEY}
     for use, typs in USES.items():
+        if use == ENROL:
+            continue
         key = ROOT if use == "root" else OTHERS[use]
         for typ in typs:
             assert list(fleet.verification_keys(typ)) == [key.kid]

@@ -87,7 +87,7 @@ VENDORS = {
     "ai_edge_litert": {"edge/recognition/tflite.py"},
     "tflite_runtime": {"edge/recognition/tflite.py"},
     "paho": {"edge/uplink/connection.py", "edge/uplink/client.py", "central/consume.py"},
-    "sqlite3": {"edge/uplink/outbox.py"},
+    "sqlite3": {"edge/uplink/outbox.py", "provisioning/registry.py", "provisioning/audit.py"},
     "jwt": {"edge/trust/jws.py"},
 }
 

@@ -13,7 +13,7 @@ from edge.errors import KeyFileError
 from edge.trust.identity import load_signing_key
 from edge.trust.jws import SigningKey
 from edge.trust.tokens import BOARD_TYPS
-from provisioning.keys import DEVICES_FILE, Fleet
+from provisioning.fleet import DEVICES_FILE, Fleet
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 

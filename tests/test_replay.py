@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demo.boards import make_fleet
 from edge.__main__ import main
 from edge.annotate import Look, Mark, Rectangle, _Pen, annotate, enlargement, place
 from edge.assembly import Eyes
@@ -41,7 +42,7 @@ from edge.replay import (
     text_line,
 )
 from edge.uplink.outbox import Outbox
-from provisioning.keys import Fleet, init_fleet
+from provisioning.fleet import Fleet
 from tests.conftest import People
 from tests.doors import nobody, save_clip, set_up_board, templates, walk
 from tests.test_pipeline import make_road
@@ -71,7 +72,7 @@ def board(
     eyes: Eyes, enrolled: dict[str, Vector], clip: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The configuration of a board at which the person is enrolled; its broker does not exist."""
-    fleet: Fleet = init_fleet(tmp_path_factory.mktemp("replay") / "fleet", site="hq", devices=["door-01"])
+    fleet: Fleet = make_fleet(tmp_path_factory.mktemp("replay") / "fleet", site="hq", devices=["door-01"])
     return set_up_board(fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip)
 
 

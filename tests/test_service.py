@@ -21,7 +21,7 @@ from edge.loops import Loop
 from edge.records import Frame, Vector
 from edge.service import Service
 from edge.uplink.outbox import Outbox, PreviousRun
-from provisioning.keys import Fleet
+from provisioning.fleet import Fleet
 from tests.conftest import People
 from tests.doors import daemon, nobody, save_clip, set_up_board, templates, walk
 

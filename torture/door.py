@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
+from demo.boards import make_fleet
 from demo.door import DEVICE, FRAMES_PER_S, set_up_board, templates, walk
 from demo.people import sample_people
 from demo.walkpast import write_clip
@@ -22,7 +23,7 @@ from edge.assembly import Eyes, open_eyes
 from edge.config import RecognitionConfig
 from edge.recognition.gallery import make_gallery
 from provisioning.boards import write_board_config
-from provisioning.keys import Fleet, init_fleet
+from provisioning.fleet import Fleet
 from torture.plan import Target
 from torture.verdict import History, Run, Snapshot
 
@@ -79,7 +80,7 @@ def make_door(folder: Path, broker_url: str) -> Door:
     eyes = open_eyes(RecognitionConfig(embedder=EMBEDDER))
     clip = folder / "pass.avi"
     _render(eyes, clip)
-    fleet = init_fleet(folder / "fleet", site="hq", devices=[DEVICE])
+    fleet = make_fleet(folder / "fleet", site="hq", devices=[DEVICE])
     enrolled = templates(eyes, {PERSON: sample_people()[PERSON][:2]})
     gallery = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled)
     settings = f'pace = "fast"\n[recognition]\nembedder = "{EMBEDDER}"\n[decide]\ncooldown_s = 0'

@@ -1,0 +1,67 @@
+"""Boards for demo, tests, benchmarks and torture: with keys made here, as if each had claimed them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.records import Direction
+from edge.trust.identity import write_signing_key
+from edge.trust.jws import SigningKey
+from provisioning.boards import board_config, write_board_config
+from provisioning.fleet import KEYS_FILE, Fleet, init_fleet
+
+PASSPHRASE = "a passphrase for nothing real"  # noqa: S105 - of fleets that live for one run
+QUICK_SCRYPT_N = 2**10
+"""Nobody will attack a fleet that lives for a minute, and hundreds are made."""
+
+
+def make_fleet(folder: Path, *, site: str = "hq", devices: Sequence[str] = ()) -> Fleet:
+    """A fleet with these boards, each with its folder and its own key."""
+    fleet = init_fleet(folder, site=site, ask=lambda: PASSPHRASE, scrypt_n=QUICK_SCRYPT_N)
+    for device in devices:
+        add_board(fleet, device)
+    return fleet
+
+
+def configured_board(fleet: Fleet, device: str, *, broker_url: str, sources: Sequence[Path]) -> Path:
+    """A board of this fleet that watches recordings; its configuration's path."""
+    add_board(fleet, device)
+    return configure(fleet, device, broker_url=broker_url, sources=sources)
+
+
+def configure(
+    fleet: Fleet,
+    device: str,
+    *,
+    broker_url: str,
+    sources: Sequence[Path],
+    settings: str = "",
+    events: str = "",
+) -> Path:
+    """Write a board's configuration, which ends with `settings`, with more for the section [events]; its path."""
+    text = board_config(
+        device=device,
+        site=fleet.site,
+        root_thumbprint=fleet.root_thumbprint,
+        direction=Direction.IN,
+        broker_url=broker_url,
+        sources=[str(source) for source in sources],
+    )
+    text = text.replace("[events]\n", f"[events]\n{events}\n")
+    return write_board_config(fleet.board_folder(device), f"{text}{settings}\n")
+
+
+def add_board(fleet: Fleet, device: str) -> Path:
+    """Register a board and put its private key and the keys document into its folder, which is returned."""
+    key = SigningKey.generate()
+    with fleet.change("device-add", device, now_s=int(time.time())) as change:
+        change.add_device(device, fleet.site, Direction.IN)
+        change.add_key(key.kid, device, key.public_jwk)
+    fleet.write_devices()
+    folder = fleet.board_folder(device)
+    write_signing_key(folder / "device.pem", key)
+    shutil.copyfile(fleet.folder / KEYS_FILE, folder / KEYS_FILE)
+    return folder

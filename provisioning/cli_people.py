@@ -1,0 +1,79 @@
+"""Commands about people: `enrol`, `remove`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge.command import Subparsers
+from edge.config import RecognitionConfig
+from provisioning.fleet import open_fleet
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add them to the command line."""
+    enrol = commands.add_parser("enrol", help="photographs of a person into the signed gallery")
+    enrol.add_argument("fleet", type=Path)
+    enrol.add_argument("person", help="an id such as E1042, not a name: it travels in every event")
+    enrol.add_argument("photo", type=Path, nargs="+", help="one face each; three or more are best")
+    _add_models(enrol)
+    enrol.set_defaults(act=_enrol)
+
+    remove = commands.add_parser("remove", help="take a person out of the signed gallery")
+    remove.add_argument("fleet", type=Path)
+    remove.add_argument("person", help="the id under which they were enrolled")
+    _add_models(remove)
+    remove.set_defaults(act=_remove)
+
+
+def _remove(options: argparse.Namespace) -> None:
+    # Imported here, because OpenCV and the models take a while and other commands need neither.
+    from edge.assembly import open_eyes  # noqa: PLC0415
+    from provisioning.galleries import current_gallery, publish, without_person  # noqa: PLC0415
+
+    fleet = open_fleet(options.fleet)
+    eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
+    smaller = without_person(current_gallery(fleet, eyes), options.person)
+    boards = publish(fleet, smaller)
+    print(f"removed {options.person}; gallery version {smaller.version}, {len(smaller.people)} people")
+    _tell_boards(boards)
+
+
+def _enrol(options: argparse.Namespace) -> None:
+    # Imported here, because OpenCV and the models take a while and other commands need neither.
+    from edge.assembly import open_eyes  # noqa: PLC0415
+    from provisioning.enrol import enrol  # noqa: PLC0415
+    from provisioning.galleries import current_gallery, publish, with_person  # noqa: PLC0415
+
+    fleet = open_fleet(options.fleet)
+    eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
+    gallery = current_gallery(fleet, eyes)
+    enrolment = enrol(eyes, options.person, options.photo, gallery)
+    if enrolment.lookalike is not None:
+        other, similarity = enrolment.lookalike
+        print(
+            f"warning: {enrolment.person} looks like {other} (similarity {similarity:.2f}); at the door both will be "
+            "treated as ambiguous. Is it the same person under two ids?",
+            file=sys.stderr,
+        )
+    grown = with_person(gallery, enrolment.person, enrolment.template)
+    boards = publish(fleet, grown)
+    print(
+        f"enrolled {enrolment.person} from {enrolment.photos} photograph(s), least similarity to their mean "
+        f"{enrolment.least_similarity:.2f}; gallery version {grown.version}, {len(grown.people)} people"
+    )
+    _tell_boards(boards)
+
+
+def _tell_boards(files: tuple[Path, ...]) -> None:
+    for path in files:
+        print(f"board {path.parent.name}: {path}")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    embedder = RecognitionConfig().embedder
+    parser.add_argument("--embedder", default=embedder, help="default %(default)s")
+    parser.add_argument(
+        "--models-dir", type=Path, help="a folder with manifest.toml; default: the installed models"
+    )

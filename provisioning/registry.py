@@ -1,0 +1,572 @@
+"""What a fleet consists of: boards, their keys and certificates, claims, consumers, and counters that only rise.
+
+One SQLite file in the fleet's folder, read and written by commands that may run beside
+each other. Whatever changes happens inside `Registry.change()`, one transaction that holds
+its entry in the audit too; outside of it the registry can only be read. Times are whole
+seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from edge.errors import InputError, KeyFileError
+from edge.records import Direction
+from edge.trust.identity import ID_PATTERN, check_device_id
+from provisioning import audit
+from provisioning.authority import Role, pem
+
+SCHEMA_VERSION = 1
+"""In `PRAGMA user_version`; a registry of a later program is refused, of an earlier one migrated."""
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a command waits for another one's transaction."""
+
+MAX_LABEL_CHARACTERS = 100
+
+SCHEMA = (
+    """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TRIGGER counters_only_rise BEFORE UPDATE ON counters WHEN new.value < old.value
+    BEGIN SELECT RAISE(ABORT, 'a counter only rises'); END;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE devices (
+    device TEXT PRIMARY KEY,
+    site TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    label TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    added_s INTEGER NOT NULL,
+    revoked_s INTEGER
+) STRICT;
+CREATE TABLE keys (
+    kid TEXT PRIMARY KEY,
+    device TEXT NOT NULL REFERENCES devices,
+    jwk TEXT NOT NULL,
+    sealing TEXT,
+    protection TEXT,
+    chain TEXT,
+    first_seq INTEGER,
+    last_seq INTEGER,
+    added_s INTEGER NOT NULL,
+    revoked_s INTEGER
+) STRICT;
+CREATE INDEX keys_of_device ON keys (device);
+CREATE TABLE certificates (
+    serial TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    name TEXT NOT NULL,
+    pem TEXT NOT NULL,
+    not_after_s INTEGER NOT NULL,
+    issued_s INTEGER NOT NULL,
+    revoked_s INTEGER
+) STRICT;
+CREATE INDEX certificates_of_name ON certificates (name);
+CREATE TABLE consumers (
+    name TEXT PRIMARY KEY,
+    added_s INTEGER NOT NULL,
+    revoked_s INTEGER
+) STRICT;
+CREATE TABLE claims (
+    claim TEXT PRIMARY KEY,
+    device TEXT NOT NULL REFERENCES devices,
+    purpose TEXT NOT NULL,
+    state TEXT NOT NULL,
+    secret BLOB NOT NULL,
+    password TEXT NOT NULL,
+    made_s INTEGER NOT NULL,
+    expires_s INTEGER NOT NULL,
+    request TEXT,
+    request_kid TEXT,
+    response BLOB,
+    used_s INTEGER,
+    alert TEXT
+) STRICT;
+CREATE INDEX claims_of_device ON claims (device);
+"""
+    + audit.SCHEMA,
+)
+"""What brings a registry from version n to n + 1, at index n."""
+
+
+class Purpose(StrEnum):
+    """What a claim is for."""
+
+    FIRST = "first"
+    RENEW = "renew"
+    """The same board: its chain and outbox go on."""
+    REPLACE = "replace"
+    """Another board at the same door: a new chain."""
+
+
+class ClaimState(StrEnum):
+    """Where a claim is on its way."""
+
+    OPEN = "open"
+    """Made, and nobody has presented it."""
+    PENDING = "pending"
+    """A board presented it; an administrator has not approved it."""
+    ISSUED = "issued"
+    """Answered; the board has not shown yet that it took the answer."""
+    USED = "used"
+    CANCELLED = "cancelled"
+    ALERT = "alert"
+    """Two boards presented it; neither gets anything."""
+
+
+LIVE_CLAIMS = (ClaimState.OPEN, ClaimState.PENDING, ClaimState.ISSUED)
+"""Those whose user name and password the broker lets in until they expire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A door's board: its id never changes, whatever hardware stands behind it."""
+
+    device: str
+    site: str
+    direction: Direction
+    label: str
+    """A name to show to people; empty where there is none."""
+    settings: Mapping[str, Any]
+    """What its configuration will say beyond that, such as the camera."""
+    added_s: int
+    revoked_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKey:
+    """A board's key, and for which part of which chain it speaks."""
+
+    kid: str
+    device: str
+    jwk: Mapping[str, str]
+    """Public members only."""
+    sealing: str | None
+    """The X25519 key of the board in base64url, to which galleries are sealed."""
+    protection: str | None
+    """As the board reported it: tpm2, host or file."""
+    chain: str | None
+    first_seq: int | None
+    last_seq: int | None
+    added_s: int
+    revoked_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate as it was registered."""
+
+    serial: int
+    role: Role
+    name: str
+    pem: str
+    not_after_s: int
+    issued_s: int
+    revoked_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A central consumer of the events."""
+
+    name: str
+    added_s: int
+    revoked_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A one-time right to become a certain board."""
+
+    claim: str
+    device: str
+    purpose: Purpose
+    state: ClaimState
+    secret: bytes
+    """Wrapped by the key store."""
+    password: str
+    """As the broker's password file has it: a hash."""
+    made_s: int
+    expires_s: int
+    request: str | None
+    request_kid: str | None
+    response: bytes | None
+    used_s: int | None
+    alert: str | None
+
+
+class Registry:
+    """An open registry, to be read; `change()` is the only way to write."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = _connect(path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    @contextmanager
+    def change(self, action: str, subject: str, *, who: str, now_s: int, **detail: Any) -> Iterator[Change]:
+        """One transaction and its entry in the audit; rolled back whole where the body raises.
+
+        `detail` may be added to by the body (`change.detail`), and holds no secrets.
+        """
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            change = Change(connection, now_s, dict(detail))
+            yield change
+            audit.record(connection, action, subject, change.detail, who=who, now_s=now_s)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def counter(self, name: str) -> int:
+        """The highest number given out; 0 before the first."""
+        row = self._connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else 0
+
+    def setting(self, name: str) -> Any:
+        """What was set last under this name; None where nothing was."""
+        row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def devices(self) -> tuple[Device, ...]:
+        """All boards, also revoked ones, by id."""
+        rows = self._connection.execute("SELECT * FROM devices ORDER BY device")
+        return tuple(_device(row) for row in rows)
+
+    def device(self, device: str) -> Device:
+        """This board. Raises InputError where there is none."""
+        row = self._connection.execute("SELECT * FROM devices WHERE device = ?", (device,)).fetchone()
+        if row is None:
+            raise InputError(f"device {device!r}: not in this fleet; `hadir-provision list` shows what is")
+        return _device(row)
+
+    def device_keys(self, device: str | None = None) -> tuple[DeviceKey, ...]:
+        """All keys of a board, or of all boards, in the order in which they were added."""
+        rows = self._connection.execute(
+            "SELECT * FROM keys WHERE ?1 IS NULL OR device = ?1 ORDER BY device, added_s, rowid", (device,)
+        )
+        return tuple(_key(row) for row in rows)
+
+    def certificates(self, name: str | None = None) -> tuple[Issued, ...]:
+        """All certificates of a name, or all, in the order in which they were issued."""
+        rows = self._connection.execute(
+            "SELECT * FROM certificates WHERE ?1 IS NULL OR name = ?1 ORDER BY issued_s, rowid", (name,)
+        )
+        return tuple(_issued(row) for row in rows)
+
+    def consumers(self) -> tuple[Consumer, ...]:
+        """All consumers, also revoked ones, by name."""
+        return tuple(
+            Consumer(*row) for row in self._connection.execute("SELECT * FROM consumers ORDER BY name")
+        )
+
+    def claims(self, device: str | None = None) -> tuple[Claim, ...]:
+        """All claims for a board, or all, in the order in which they were made."""
+        rows = self._connection.execute(
+            "SELECT * FROM claims WHERE ?1 IS NULL OR device = ?1 ORDER BY made_s, rowid", (device,)
+        )
+        return tuple(_claim(row) for row in rows)
+
+    def claim(self, claim: str) -> Claim | None:
+        """The claim of this id."""
+        row = self._connection.execute("SELECT * FROM claims WHERE claim = ?", (claim,)).fetchone()
+        return None if row is None else _claim(row)
+
+    def audit(self) -> Iterator[audit.Entry]:
+        """Who did what when, verified as it is read. Raises KeyFileError where the chain is broken."""
+        return audit.verify_chain(self._connection)
+
+    def back_up(self, path: Path) -> None:
+        """A consistent copy in a new file, while others may write."""
+        target = sqlite3.connect(path)
+        try:
+            self._connection.backup(target)
+        finally:
+            target.close()
+
+
+class Change:
+    """What may be changed, inside one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, now_s: int, detail: dict[str, Any]) -> None:
+        self._connection = connection
+        self._now_s = now_s
+        self.detail = detail
+
+    def next(self, name: str) -> int:
+        """The next number of a counter, which is never given out again."""
+        return self.at_least(name, self._value(name) + 1)
+
+    def at_least(self, name: str, value: int) -> int:
+        """Raise a counter to this value unless it is higher already; what it is now."""
+        value = max(value, self._value(name))
+        self._connection.execute(
+            "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2", (name, value)
+        )
+        return value
+
+    def set(self, name: str, value: Any) -> None:
+        """Remember something of the fleet as a whole."""
+        self._connection.execute(
+            "INSERT INTO settings VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+            (name, json.dumps(value)),
+        )
+
+    def add_device(
+        self,
+        device: str,
+        site: str,
+        direction: Direction,
+        *,
+        label: str = "",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Register a board. Raises InputError where an id cannot be, or is there already."""
+        check_device_id(device)
+        check_site(site)
+        row = (
+            device,
+            site,
+            direction.value,
+            check_label(label),
+            json.dumps(settings or {}),
+            self._now_s,
+            None,
+        )
+        try:
+            self._connection.execute("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError as error:
+            raise InputError(
+                f"device {device}: is in this fleet already; a new board at the same door: `hadir-provision replace`"
+            ) from error
+
+    def label(self, device: str, label: str) -> None:
+        """Give a board another display name."""
+        self._one("UPDATE devices SET label = ? WHERE device = ?", (check_label(label), device))
+
+    def revoke_device(self, device: str) -> None:
+        """The board, all its keys and all its certificates are believed no longer."""
+        for statement in (
+            "UPDATE devices SET revoked_s = ?1 WHERE device = ?2 AND revoked_s IS NULL",
+            "UPDATE keys SET revoked_s = ?1 WHERE device = ?2 AND revoked_s IS NULL",
+            "UPDATE certificates SET revoked_s = ?1 WHERE name = ?2 AND revoked_s IS NULL",
+        ):
+            self._connection.execute(statement, (self._now_s, device))
+        self._connection.execute(
+            "UPDATE claims SET state = ? WHERE device = ? AND state IN (?, ?, ?)",
+            (ClaimState.CANCELLED, device, *LIVE_CLAIMS),
+        )
+
+    def reinstate_device(self, device: str) -> None:
+        """The door may have a board again, with keys of its own: the old ones stay revoked."""
+        self._one("UPDATE devices SET revoked_s = NULL WHERE device = ?", (device,))
+
+    def add_key(
+        self,
+        kid: str,
+        device: str,
+        jwk: Mapping[str, str],
+        *,
+        sealing: str | None = None,
+        protection: str | None = None,
+        chain: str | None = None,
+        first_seq: int | None = None,
+    ) -> None:
+        """Register a board's key. Raises InputError where it is registered already, for whomever."""
+        row = (
+            kid,
+            device,
+            json.dumps(dict(jwk)),
+            sealing,
+            protection,
+            chain,
+            first_seq,
+            None,
+            self._now_s,
+            None,
+        )
+        try:
+            self._connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError as error:
+            raise InputError(
+                f"key {kid}: is registered already, and a key belongs to one board once"
+            ) from error
+
+    def bind_key(
+        self,
+        kid: str,
+        *,
+        chain: str | None = None,
+        first_seq: int | None = None,
+        last_seq: int | None = None,
+        protection: str | None = None,
+    ) -> None:
+        """Say for which part of which chain a key speaks; what is None stays as it was."""
+        self._one(
+            "UPDATE keys SET chain = coalesce(?, chain), first_seq = coalesce(?, first_seq),"
+            " last_seq = coalesce(?, last_seq), protection = coalesce(?, protection) WHERE kid = ?",
+            (chain, first_seq, last_seq, protection, kid),
+        )
+
+    def revoke_key(self, kid: str) -> None:
+        """One key is believed no longer; its board may have others."""
+        self._one("UPDATE keys SET revoked_s = coalesce(revoked_s, ?) WHERE kid = ?", (self._now_s, kid))
+
+    def add_certificate(self, certificate: x509.Certificate, role: Role, name: str) -> None:
+        """Register what was issued. Raises InputError for a serial number that was given out before."""
+        row = (
+            f"{certificate.serial_number:x}",
+            role.value,
+            name,
+            pem(certificate),
+            int(certificate.not_valid_after_utc.timestamp()),
+            self._now_s,
+            None,
+        )
+        try:
+            self._connection.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError as error:
+            raise InputError(f"certificate {row[0]}: this serial number was given out before") from error
+
+    def revoke_certificate(self, serial: int) -> None:
+        """One certificate is let in no longer."""
+        self._one(
+            "UPDATE certificates SET revoked_s = coalesce(revoked_s, ?) WHERE serial = ?",
+            (self._now_s, f"{serial:x}"),
+        )
+
+    def add_consumer(self, name: str) -> None:
+        """Register a consumer. Raises InputError where it is there already."""
+        try:
+            self._connection.execute("INSERT INTO consumers VALUES (?, ?, NULL)", (name, self._now_s))
+        except sqlite3.IntegrityError as error:
+            raise InputError(f"consumer {name}: is in this fleet already; choose another name") from error
+
+    def revoke_consumer(self, name: str) -> None:
+        """A consumer and its certificates are let in no longer."""
+        self._one(
+            "UPDATE consumers SET revoked_s = coalesce(revoked_s, ?) WHERE name = ?", (self._now_s, name)
+        )
+        self._connection.execute(
+            "UPDATE certificates SET revoked_s = ? WHERE name = ? AND revoked_s IS NULL", (self._now_s, name)
+        )
+
+    def add_claim(
+        self, claim: str, device: str, purpose: Purpose, *, secret: bytes, password: str, expires_s: int
+    ) -> None:
+        """Register a claim. `secret` is wrapped, `password` a line's end of the broker's password file."""
+        self._connection.execute(
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
+            (claim, device, purpose.value, ClaimState.OPEN.value, secret, password, self._now_s, expires_s),
+        )
+
+    def update_claim(
+        self,
+        claim: str,
+        state: ClaimState,
+        *,
+        request: str | None = None,
+        request_kid: str | None = None,
+        response: bytes | None = None,
+        used_s: int | None = None,
+        alert: str | None = None,
+    ) -> None:
+        """Move a claim on; what is None stays as it was."""
+        self._one(
+            "UPDATE claims SET state = ?, request = coalesce(?, request), request_kid = coalesce(?, request_kid),"
+            " response = coalesce(?, response), used_s = coalesce(?, used_s), alert = coalesce(?, alert)"
+            " WHERE claim = ?",
+            (state.value, request, request_kid, response, used_s, alert, claim),
+        )
+
+    def _value(self, name: str) -> int:
+        row = self._connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else 0
+
+    def _one(self, statement: str, values: Sequence[object]) -> None:
+        if self._connection.execute(statement, values).rowcount != 1:
+            raise InputError(f"{values[-1]}: not in this fleet; `hadir-provision list` shows what is")
+
+
+def check_site(site: str) -> str:
+    """The id itself. Raises InputError where it cannot be a site's."""
+    if not ID_PATTERN.fullmatch(site):
+        raise InputError(f"site {site!r}: must match {ID_PATTERN.pattern}")
+    return site
+
+
+def check_label(label: str) -> str:
+    """The display name itself. Raises InputError where it cannot be shown in one line."""
+    if len(label) > MAX_LABEL_CHARACTERS or not (label == "" or label.isprintable()):
+        raise InputError(f"label {label[:40]!r}: must be at most {MAX_LABEL_CHARACTERS} printable characters")
+    return label
+
+
+def create_registry(path: Path) -> Registry:
+    """A new registry, for its owner alone. Raises OSError."""
+    path.touch(mode=0o600, exist_ok=False)
+    return Registry(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+        )
+        try:
+            _migrate(connection, path)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise KeyFileError(
+            f"{path}: the registry cannot be used ({error}); restore the fleet from a backup"
+        ) from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise KeyFileError(
+            f"{path}: made by a later version of hadir-provision (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "install that one"
+        )
+    for number in range(version, SCHEMA_VERSION):
+        connection.executescript(f"BEGIN; {SCHEMA[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+
+
+def _device(row: Sequence[Any]) -> Device:
+    device, site, direction, label, settings, added_s, revoked_s = row
+    return Device(device, site, Direction(direction), label, json.loads(settings), added_s, revoked_s)
+
+
+def _key(row: Sequence[Any]) -> DeviceKey:
+    kid, device, jwk, *rest = row
+    return DeviceKey(kid, device, json.loads(jwk), *rest)
+
+
+def _issued(row: Sequence[Any]) -> Issued:
+    serial, role, *rest = row
+    return Issued(int(serial, 16), Role(role), *rest)
+
+
+def _claim(row: Sequence[Any]) -> Claim:
+    claim, device, purpose, state, *rest = row
+    return Claim(claim, device, Purpose(purpose), ClaimState(state), *rest)
