@@ -259,9 +259,10 @@ def wrongly_signed() -> dict[str, tuple[Refusal, str]]:
     token = signed(good, DOOR)
     header, payload, signature = token.split(".")
     double = _json(good)[:-1] + b',"iat":1}'
-    deep = _json(with_member("wind", 1, good)).replace(b'"wind":1', b'"wind":' + b"[" * 20 + b"]" * 20)
-    huge = _json(with_member("wind", 1, good)).replace(b'"wind":1', b'"wind":1e999')
-    long = good | {"events": {"urn:hadir:event:weather:2": good["events"][ATTENDANCE] | {"wind": "x" * 4096}}}
+    weather = good | {"events": {"urn:hadir:event:weather:2": good["events"][ATTENDANCE] | {"wind": 1}}}
+    deep = _json(weather).replace(b'"wind":1', b'"wind":' + b"[" * 20 + b"]" * 20)
+    huge = _json(weather).replace(b'"wind":1', b'"wind":1e999')
+    long = with_member("wind", "x" * MAX_EVENT_BYTES, weather)
     other_person = _json(good).replace(b"E1042", b"E9999")
     der = der_signature(f"{header}.{payload}".encode(), _private(DOOR))
     by_stranger = raw_signature(f"{header}.{payload}".encode(), STRANGER)
