@@ -11,11 +11,11 @@ from pathlib import Path
 
 from edge import __version__
 from edge.board.alone import alone_on
+from edge.claim_cli import DEFAULT_CONFIG
+from edge.claim_cli import add_commands as add_claiming
 from edge.command import carry_out
 from edge.config import load_config
 from edge.evaluate.cli import add_commands as add_evaluation
-
-DEFAULT_CONFIG = Path("/etc/hadir/edge.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--json", action="store_true", help="a line of JSON for each track")
     replay.set_defaults(act=_replay)
+    add_claiming(commands)
     add_evaluation(commands)
     return parser
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edge import __version__
 from edge.board.clock import Clock
 from edge.config import Config, DecideConfig, DeviceConfig, QualityConfig, RecognitionConfig, TrackConfig
 from edge.errors import ConfigError
@@ -19,15 +17,15 @@ from edge.recognition.track import Tracker
 from edge.steps import Step, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import DeviceIdentity, load_signing_key, site_urn
-from edge.trust.jws import sign
-from edge.trust.receipts import head_claims
-from edge.trust.tokens import HEAD_TYP
+from edge.trust.protect import load_key_encryption_key
+from edge.trust.seal import KeyEncryptionKey, Protection
+from edge.trust.store import IdentityStore
 from edge.uplink.outbox import Outbox
 from edge.uplink.publish import Publisher, State
+from edge.uplink.reach import Tls
 from edge.uplink.recorder import Recorder
-
-KEY_PROTECTION = "file"
-"""What protects the private key: a 0600 file. Sealing it to a TPM or host key would change this word."""
+from edge.uplink.status import Loaded, status_payload
+from edge.uplink.succession import succeed
 
 SAME_AMONG = 100
 """Two looks within a track are one person's if they would pass among so many enrolled
@@ -75,13 +73,15 @@ def assemble(config: Config, clock: Clock) -> Board:
         CannotRecord: the outbox cannot be opened.
     """
     device = config.device
-    identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file))
+    kek = load_key_encryption_key(device.state_dir)
+    identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file, kek))
     fleet_keys = load_keys_document(device.keys_file, device.root_thumbprint)
     eyes = open_eyes(config.recognition)
     gallery = open_gallery(device, fleet_keys, eyes.embedder.id)
     threshold = threshold_for(config.decide, eyes.spec, gallery)
     reached(Step.LOADED)
     outbox = Outbox(device.state_dir / "outbox.db")
+    identity = succeeded(identity, IdentityStore(device.state_dir, kek), outbox, clock)
     recorder = Recorder(
         outbox=outbox,
         identity=identity,
@@ -93,8 +93,10 @@ def assemble(config: Config, clock: Clock) -> Board:
     )
     decider = Decider(config.decide, gallery, threshold)
     road = build_road(eyes, config.track, config.quality, decider, recorder)
-    status = _Status(identity, clock, outbox, gallery, fleet_keys)
-    publisher = Publisher(outbox, device.id, config.broker, config.events, status)
+    loaded = Loaded(gallery.version, gallery.embedder, fleet_keys.version, protection_of(kek))
+    status = _Status(identity, clock, outbox, loaded)
+    tls = Tls(passphrase=kek.passphrase() if kek is not None else None)
+    publisher = Publisher(outbox, device.id, config.broker, config.events, status, tls=tls)
     return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher)
 
 
@@ -137,6 +139,19 @@ def same_person(spec: EmbedderSpec) -> float:
     return spec.threshold(SAME_AMONG)
 
 
+def succeeded(identity: DeviceIdentity, store: IdentityStore, outbox: Outbox, clock: Clock) -> DeviceIdentity:
+    """The identity to work with: the next one, where it is ready and this one is the store's."""
+    current, successor = store.current(), store.successor()
+    if current is None or successor is None or current.signing_key().kid != identity.key.kid:
+        return identity
+    return replace(identity, key=succeed(store, successor, outbox, identity, clock))
+
+
+def protection_of(kek: KeyEncryptionKey | None) -> Protection:
+    """What is told of a board's keys: without a key-encryption key they are files as they are."""
+    return Protection.FILE if kek is None else kek.protection
+
+
 @dataclass(frozen=True, slots=True)
 class _Status:
     """Makes the payload of `up/status`: birth, will and goodbye."""
@@ -144,24 +159,7 @@ class _Status:
     identity: DeviceIdentity
     clock: Clock
     outbox: Outbox
-    gallery: Gallery
-    keys: FleetKeys
+    loaded: Loaded
 
     def __call__(self, state: State, conn: int) -> bytes:
-        now = self.clock.read()
-        end = self.outbox.head()
-        head = sign(
-            head_claims(self.identity, end.chain, end.seq, end.hash, now), self.identity.key, HEAD_TYP
-        )
-        status = {
-            "state": state,
-            "boot": now.boot,
-            "conn": conn,
-            "version": __version__,
-            "gallery": self.gallery.version,
-            "embedder": self.gallery.embedder[:16],
-            "keys": self.keys.version,
-            "key_protection": KEY_PROTECTION,
-            "head": head.compact,
-        }
-        return json.dumps(status, separators=(",", ":")).encode()
+        return status_payload(self.identity, self.clock.read(), self.outbox.head(), state, conn, self.loaded)

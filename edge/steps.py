@@ -78,6 +78,8 @@ class Step(StrEnum):
 class IdentityStep(StrEnum):
     """The points at which a board comes to an identity, or to the next one."""
 
+    CLAIM_KEPT = "claim-kept"
+    """The claim is durable on the board's own disk."""
     KEY_MADE = "key-made"
     """The signing key is durable; nobody knows it yet."""
     SEALING_KEY_MADE = "sealing-key-made"

@@ -21,6 +21,7 @@ from cryptography import x509
 
 from edge.errors import InputError, KeyFileError
 from edge.records import Direction
+from edge.trust.admission import Purpose
 from edge.trust.identity import ID_PATTERN, check_device_id
 from provisioning import audit
 from provisioning.authority import Role, pem
@@ -96,16 +97,6 @@ CREATE INDEX claims_of_device ON claims (device);
     + audit.SCHEMA,
 )
 """What brings a registry from version n to n + 1, at index n."""
-
-
-class Purpose(StrEnum):
-    """What a claim is for."""
-
-    FIRST = "first"
-    RENEW = "renew"
-    """The same board: its chain and outbox go on."""
-    REPLACE = "replace"
-    """Another board at the same door: a new chain."""
 
 
 class ClaimState(StrEnum):

@@ -155,7 +155,7 @@ def test_a_request_says_what_the_board_made_and_is() -> None:
         (altered(key_protection=["file"]), Refusal.BAD_CLAIMS),
         (altered(board="line\nbreak"), Refusal.BAD_CLAIMS),
         (altered(board="\x1b[2J"), Refusal.BAD_CLAIMS),
-        (altered(board="B" * 200), Refusal.BAD_CLAIMS),
+        (altered(board="B" * 300), Refusal.BAD_CLAIMS),
         (altered(version=1.0), Refusal.BAD_CLAIMS),
     ],
 )

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from edge.errors import InputError, KeyFileError
 from edge.records import Direction
+from edge.trust.admission import Purpose
 from edge.trust.jws import SigningKey
 from provisioning.authority import Role
 from provisioning.registry import (
     MAX_LABEL_CHARACTERS,
     Change,
     ClaimState,
-    Purpose,
     Registry,
     create_registry,
 )

@@ -15,15 +15,15 @@ ROOT = Path(__file__).parent.parent
 RANKS = (
     {"edge"},
     {"edge.errors", "edge.records", "edge.steps"},
-    {"edge.command", "edge.settings", "edge.files"},
+    {"edge.command", "edge.settings", "edge.files", "edge.toml"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
     {"edge.pipeline", "edge.loops", "edge.annotate", "edge.clip"},
     {"edge.assembly"},
     {"edge.evaluate"},
-    {"edge.check", "edge.service"},
-    {"edge.replay"},
+    {"edge.check", "edge.service", "edge.claiming"},
+    {"edge.replay", "edge.claim_cli"},
     {"edge.__main__"},
 )
 """Each may import from those before it and from itself; rooms of one rank do not import each other."""

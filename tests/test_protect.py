@@ -71,8 +71,13 @@ def test_the_daemon_gets_the_key_from_its_service_manager(tmp_path: Path) -> Non
     kek = load_key_encryption_key(state, {"CREDENTIALS_DIRECTORY": str(opened)})
     assert kek is not None
     assert kek.protection is Protection.TPM2
-    assert load_key_encryption_key(state, {}) is None
-    assert load_key_encryption_key(state, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) is None
+    for environment in ({}, {"CREDENTIALS_DIRECTORY": str(tmp_path)}):
+        with pytest.raises(KeyFileError, match="held by systemd; start hadir by its units"):
+            load_key_encryption_key(state, environment)
+
+
+def test_a_board_without_any_has_none(tmp_path: Path) -> None:
+    assert load_key_encryption_key(tmp_path, {}) is None
 
 
 def test_without_a_holder_it_is_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:

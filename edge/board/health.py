@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -24,6 +25,11 @@ VCGENCMD_TIMEOUT_S = 2.0
 """It asks the firmware through a mailbox and answers in milliseconds."""
 
 MEMINFO = Path("/proc/meminfo")
+
+MODELS = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))
+"""How a Raspberry Pi or Jetson calls itself (device tree), and a PC (SMBIOS)."""
+
+MAX_MODEL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,19 @@ class Space:
     """Inodes left; -1 where the file system does not count them."""
     read_only: bool
     """How it is mounted."""
+
+
+def read_model(files: Sequence[Path] = MODELS) -> str:
+    """What hardware this says it is, for people; the processor's name where it says nothing."""
+    for file in files:
+        try:
+            told = file.read_text(encoding="ascii", errors="replace").strip("\0 \n")
+        except OSError:
+            continue
+        shown = "".join(char for char in told if char.isprintable())[:MAX_MODEL]
+        if shown:
+            return shown
+    return os.uname().machine
 
 
 def read_temperatures(folder: Path = THERMAL) -> tuple[Temperature, ...]:

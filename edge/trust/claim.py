@@ -35,6 +35,7 @@ from edge.trust.jws import (
     verify,
     without_duplicates,
 )
+from edge.trust.members import bad, nothing_else, take, text
 from edge.trust.seal import Protection, derive, parse_sealing_key, sealing_key_text
 
 VERSION = 1
@@ -47,6 +48,7 @@ MAX_CLAIM_BYTES = 1024
 MAX_REQUEST_BYTES = 8 * 1024
 MAX_CSR_CHARACTERS = 4 * 1024
 
+_MEMBERS = frozenset({"iss", "aud", "iat", "csr", "sealing_key", "version", "key_protection", "board"})
 _LINE = "hadir1"
 _ID = re.compile(r"[a-z0-9]{8,24}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -83,12 +85,12 @@ class Claim:
         if len(content) > MAX_CLAIM_BYTES:
             raise InputError(f"claim: larger than {MAX_CLAIM_BYTES} bytes, so it is something else")
         try:
-            text = content.decode("ascii").strip()
-            if text.startswith("{"):
-                said = json.loads(text, object_pairs_hook=without_duplicates)
+            written = content.decode("ascii").strip()
+            if written.startswith("{"):
+                said = json.loads(written, object_pairs_hook=without_duplicates)
                 version = said.pop("v", None)
             else:
-                word, *values = text.split(",")
+                word, *values = written.split(",")
                 said = dict(zip(_FIELDS, values, strict=True))
                 version = VERSION if word == _LINE else None
         except (ValueError, AttributeError, RecursionError) as error:
@@ -196,20 +198,21 @@ def parse_request(compact: bytes, key: SharedKey, fleet: str) -> ClaimRequest:
     """
     verified = verify(compact, REQUEST_TYP, {key.kid: key}, MAX_REQUEST_BYTES)
     claims = verified.claims
+    nothing_else(claims, _MEMBERS)
     if claims.get("iss") != claim_urn(key.kid):
         raise TokenRefused(Refusal.WRONG_OWNER, "iss: another claim's")
     if claims.get("aud") != fleet_urn(fleet):
         raise TokenRefused(Refusal.WRONG_AUDIENCE, "aud: another fleet's")
     protection = claims.get("key_protection")
     if protection not in list(Protection):
-        raise TokenRefused(Refusal.BAD_CLAIMS, f"key_protection: not one of {', '.join(Protection)}")
+        raise bad("key_protection", f"not one of {', '.join(Protection)}")
     return ClaimRequest(
         claim=key.kid,
         csr=_base64(claims, "csr"),
-        sealing_key=parse_sealing_key(_text(claims, "sealing_key", 64)),
-        version=_text(claims, "version", 64),
+        sealing_key=parse_sealing_key(text(claims, "sealing_key")),
+        version=text(claims, "version"),
         protection=Protection(protection),
-        board=_text(claims, "board", 128),
+        board=text(claims, "board"),
         hash=verified.hash,
     )
 
@@ -229,14 +232,10 @@ def pin_of(public: PublicKeyTypes) -> str:
 
 
 def _base64(claims: Mapping[str, Any], name: str) -> bytes:
+    encoded = take(claims, name, str)
+    if len(encoded) > MAX_CSR_CHARACTERS:
+        raise bad(name, f"more than {MAX_CSR_CHARACTERS} characters")
     try:
-        return decode_base64url(_text(claims, name, MAX_CSR_CHARACTERS).encode())
+        return decode_base64url(encoded.encode())
     except ValueError as error:
-        raise TokenRefused(Refusal.BAD_CLAIMS, f"{name}: {error}") from error
-
-
-def _text(claims: Mapping[str, Any], name: str, longest: int) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or not value.isprintable():
-        raise TokenRefused(Refusal.BAD_CLAIMS, f"{name}: not 1 to {longest} printable characters")
-    return value
+        raise bad(name, str(error)) from error

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import KeyFileError
-from edge.files import check_private, read_bounded, write_durably
+from edge.files import check_private, create_durably, read_bounded, write_durably
 from edge.trust.jws import decode_base64url, encode_base64url
 from edge.trust.seal import KEY_BYTES, KeyEncryptionKey, Protection
 
@@ -33,6 +34,9 @@ SYSTEMD_CREDS_TIMEOUT_S = 30.0
 """A discrete TPM answers within a second or two."""
 
 FILE = "kek"
+SEALED_MARK = "kek.sealed"
+"""Beside where the file would be: the service manager holds the key, so that nobody makes a second one."""
+
 _MAX_BYTES = 1024
 
 Run = Callable[[tuple[str, ...], bytes], bytes | None]
@@ -50,6 +54,11 @@ def load_key_encryption_key(
     folder = environment.get("CREDENTIALS_DIRECTORY")
     if folder is not None and (Path(folder) / CREDENTIAL).exists():
         return _parse(_read(Path(folder) / CREDENTIAL, private=False), Path(folder) / CREDENTIAL)
+    if (state_dir / SEALED_MARK).exists():
+        raise KeyFileError(
+            f"{state_dir / SEALED_MARK}: this board's key-encryption key is held by systemd; start hadir by its "
+            "units (systemctl start hadir-claim, systemctl start hadir-edge)"
+        )
     path = state_dir / FILE
     return _parse(_read(path, private=True), path) if path.exists() else None
 
@@ -68,20 +77,37 @@ def make_key_encryption_key(
     if sealed.exists():
         return _protection_of(sealed, run or _run)
     secret = os.urandom(KEY_BYTES)
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _writing(state_dir):
         for protection in (Protection.TPM2, Protection.HOST):
             credential = _encrypted(secret, protection, run or _run)
             if credential is not None:
                 store.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_durably(state_dir / SEALED_MARK, f"{protection}\n".encode())
                 write_durably(sealed, credential)
                 return protection
-        write_durably(state_dir / FILE, _content(secret, Protection.FILE))
+    make_key_file(state_dir)
+    return Protection.FILE
+
+
+def make_key_file(state_dir: Path) -> None:
+    """Make the key as a file, for boards whose service manager does not hold one.
+
+    Raises:
+        KeyFileError: there is one already, or it cannot be written.
+    """
+    with _writing(state_dir):
+        create_durably(state_dir / FILE, _content(os.urandom(KEY_BYTES), Protection.FILE))
+
+
+@contextmanager
+def _writing(state_dir: Path) -> Iterator[None]:
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise KeyFileError(
             f"{error.filename}: the key-encryption key cannot be written ({error.strerror}); check the disk"
         ) from error
-    return Protection.FILE
 
 
 def _encrypted(secret: bytes, protection: Protection, run: Run) -> bytes | None:

@@ -36,6 +36,10 @@ SEALING_FILE = "sealing.pem"
 CERTIFICATE_FILE = "certificate.pem"
 KEYS_FILE = "keys.jws"
 AUTHORITIES_FILE = "ca.pem"
+FOLLOWS_FILE = "follows"
+"""The name of the identity whose chain this one goes on with, where it does."""
+SUCCESSION_FILE = "succession"
+"""The hash of the `key:1` that hands the chain over to this identity."""
 
 _NAME = re.compile(r"(?:claim|rotation)-[A-Za-z0-9_-]{1,64}")
 
@@ -56,6 +60,22 @@ class Identity:
         """Whether a board can work with it."""
         names = (KEY_FILE, SEALING_FILE, CERTIFICATE_FILE, KEYS_FILE, AUTHORITIES_FILE)
         return all((self.folder / name).exists() for name in names)
+
+    @property
+    def succession(self) -> Path:
+        """Where the hash of its `key:1` is kept."""
+        return self.folder / SUCCESSION_FILE
+
+    def follow(self, predecessor: Identity) -> None:
+        """This identity is ready to go on with the chain of another. Raises OSError."""
+        write_durably(self.folder / FOLLOWS_FILE, predecessor.name.encode("ascii"))
+
+    def follows(self, predecessor: Identity) -> bool:
+        """Whether it is ready to go on with this one's chain."""
+        try:
+            return (self.folder / FOLLOWS_FILE).read_text(encoding="ascii") == predecessor.name
+        except FileNotFoundError:
+            return False
 
     def signing_key(self) -> SigningKey:
         """Raises KeyFileError."""
@@ -112,6 +132,24 @@ class IdentityStore:
             raise KeyFileError(f"{self.folder}: {name[:80]!r} is no identity's name; claim this board anew")
         return Identity(self.folder / name, self._kek)
 
+    def others(self, current: Identity | None) -> tuple[Identity, ...]:
+        """Every identity but this one, by name."""
+        if not self.folder.is_dir():
+            return ()
+        names = sorted(path.name for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink())
+        return tuple(
+            self.named(name)
+            for name in names
+            if _NAME.fullmatch(name) and (current is None or name != current.name)
+        )
+
+    def successor(self) -> Identity | None:
+        """The identity that is ready to follow the one in use; None where there is none."""
+        current = self.current()
+        if current is None:
+            return None
+        return next((i for i in self.others(current) if i.complete and i.follows(current)), None)
+
     def begin(self, name: str, sealing_key: X25519PrivateKey | None = None) -> Identity:
         """An identity with keys, made now where they are missing; they are on disk when this returns.
 
@@ -145,10 +183,8 @@ class IdentityStore:
 
     def clean(self) -> None:
         """Remove every identity but the one in use."""
-        current = self.current()
-        for path in self.folder.iterdir():
-            if path.is_dir() and not path.is_symlink() and (current is None or path.name != current.name):
-                shutil.rmtree(path)
+        for identity in self.others(self.current()):
+            shutil.rmtree(identity.folder)
         sync_folder(self.folder)
         reached(IdentityStep.CLEANED)
 

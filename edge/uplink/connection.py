@@ -21,7 +21,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable
-from edge.uplink.reach import address_of, ended, hang_up, refusal, silence, tls_context, unavailable
+from edge.uplink.reach import Tls, address_of, ended, hang_up, refusal, silence, tls_context, unavailable
 
 CONNECT_TIMEOUT_S = 10.0
 """For TCP, TLS and CONNACK each; a door's network answers in well under a second or is down."""
@@ -113,7 +113,14 @@ class Will:
 class Connection:
     """An MQTT 5 connection that reports everything to `inbox`."""
 
-    def __init__(self, broker: BrokerConfig, client_id: str, will: Will, inbox: SimpleQueue[Message]) -> None:
+    def __init__(
+        self,
+        broker: BrokerConfig,
+        client_id: str,
+        will: Will,
+        inbox: SimpleQueue[Message],
+        tls: Tls | None = None,
+    ) -> None:
         self._broker = broker
         self._inbox = inbox
         self._answered = False
@@ -136,7 +143,7 @@ class Connection:
         delay = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
         self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=delay)
         if broker.url.startswith("mqtts://"):
-            self._client.tls_set_context(tls_context(broker))
+            self._client.tls_set_context(tls_context(broker, tls))
 
     def open(self) -> Self:
         """Begin to connect; acceptance or refusal arrives in the inbox.
@@ -225,7 +232,7 @@ class Connection:
 
 
 def try_login(
-    broker: BrokerConfig, client_id: str, *, keep_session: bool, timeout_s: float
+    broker: BrokerConfig, client_id: str, *, keep_session: bool, timeout_s: float, tls: Tls | None = None
 ) -> dict[str, int]:
     """Log in and out again, with nothing sent, subscribed or left behind; what the broker grants.
 
@@ -259,7 +266,7 @@ def try_login(
     client.on_connect = connected
     client.on_disconnect = disconnected
     if broker.url.startswith("mqtts://"):
-        client.tls_set_context(tls_context(broker))
+        client.tls_set_context(tls_context(broker, tls))
     properties = _properties(
         PacketTypes.CONNECT,
         SessionExpiryInterval=SESSION_EXPIRY_S if keep_session else 0,

@@ -40,7 +40,7 @@ from edge.uplink.connection import (
 from edge.uplink.downlink import Downlink, Incoming, Outgoing, Receiver
 from edge.uplink.outbox import Outbox
 from edge.uplink.patience import Patience
-from edge.uplink.reach import silence
+from edge.uplink.reach import Tls, silence
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,9 @@ class Publisher:
         receivers: Sequence[Receiver] = (),
         monotonic_s: Callable[[], float] = time.monotonic,
         real_ms: Callable[[], int] = realtime_ms,
+        tls: Tls | None = None,
     ) -> None:
+        self._tls = tls
         self._outbox = outbox
         self._topic = f"hadir/v1/{device}/up"
         self._down = f"hadir/v1/{device}/down/"
@@ -169,7 +171,7 @@ class Publisher:
         # An inbox of its own keeps the last connection's stragglers out of this one.
         self._inbox, self._next_message = SimpleQueue(), None
         will = Will(f"{self._topic}/status", self._status(State.LOST, self._conn))
-        connection = Connection(self._broker, self._device, will, self._inbox).open()
+        connection = Connection(self._broker, self._device, will, self._inbox, self._tls).open()
         try:
             closed = self._await_acceptance(session, deadline_s)
             if closed is None:

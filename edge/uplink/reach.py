@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -25,7 +27,7 @@ SESSION_TAKEN_OVER = 0x8E
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
-def try_handshake(broker: BrokerConfig, *, timeout_s: float) -> None:
+def try_handshake(broker: BrokerConfig, *, timeout_s: float, tls: Tls | None = None) -> None:
     """Go as far as TLS and hang up before a word of MQTT, so that no session of anybody is touched.
 
     With TLS 1.3 a refused client certificate shows only after the handshake, in the first
@@ -36,7 +38,7 @@ def try_handshake(broker: BrokerConfig, *, timeout_s: float) -> None:
         BrokerUnavailable: unreachable, or TLS failed.
     """
     host, port = address_of(broker)
-    context = tls_context(broker)
+    context = tls_context(broker, tls)
     try:
         with (
             socket.create_connection((host, port), timeout_s) as plain,
@@ -173,17 +175,65 @@ _REMEDIES = {
 """What helps against CONNACK's reasons (MQTT 5, section 3.2.2.2)."""
 
 
-def tls_context(broker: BrokerConfig) -> ssl.SSLContext:
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """How far a board may judge the dates of certificates by its clock."""
+
+    believed: bool
+    """False while the clock was never set in this boot: then only the floor below is held against them."""
+    floor_s: float
+    """No earlier time can be the present: seconds since 1970."""
+
+
+def believe_dates() -> Dates:
+    """By a clock that is right."""
+    return Dates(believed=True, floor_s=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What TLS needs beside the configuration: how to open the private key, and what time it is."""
+
+    passphrase: bytes | None = field(default=None, repr=False)
+    """Of `broker.private_key_file`; None where that is not encrypted."""
+    dates: Callable[[], Dates] = believe_dates
+
+
+def tls_context(broker: BrokerConfig, tls: Tls | None = None) -> ssl.SSLContext:
     """What TLS needs to know. Raises ConfigError where a file of it cannot be used."""
+    tls = tls or Tls()
     try:
         context = ssl.create_default_context(cafile=broker.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.sslsocket_class = _TlsSocket
+        context.sslsocket_class = _socket_class(context, tls.dates())
         if broker.cert_file is not None and broker.private_key_file is not None:
-            context.load_cert_chain(broker.cert_file, broker.private_key_file)
+            context.load_cert_chain(
+                broker.cert_file, broker.private_key_file, password=lambda: tls.passphrase or b""
+            )
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(
             f"[broker] ca_file = {broker.ca_file}, cert_file = {broker.cert_file}, private_key_file = "
             f"{broker.private_key_file}: cannot be used for TLS: {error}"
         ) from error
     return context
+
+
+def _socket_class(context: ssl.SSLContext, dates: Dates) -> type[_TlsSocket]:
+    """Without a clock the chain and the host name count all the same, and what ended before the floor is refused."""
+    if dates.believed:
+        return _TlsSocket
+    context.verify_flags |= NO_CHECK_TIME
+
+    class Undated(_TlsSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
+            if certificate.not_valid_after_utc.timestamp() < dates.floor_s:
+                self.close()
+                raise ssl.SSLError("its certificate had ended before this board last knew the time")
+
+    return Undated
+
+
+NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which Python has no name."""
