@@ -423,7 +423,7 @@ def _scene(corridor: Corridor, people: Sequence[tuple[CutOut, Way]], at_s: float
     scene = corridor.picture
     there = [(pose, way(at_s + SHUTTER_S) or pose, person) for person, way in people if (pose := way(at_s))]
     for pose, next_pose, person in sorted(there, key=_depth_m, reverse=True):
-        scene = _over(scene, _lit(person, corridor, pose), pose, next_pose)
+        scene = over(scene, _lit(person, corridor, pose), pose, next_pose)
     return scene
 
 
@@ -442,7 +442,7 @@ def _lit(person: CutOut, corridor: Corridor, pose: Pose) -> Layer:
     return Layer(pixels, layer.centre, layer.face_px)
 
 
-def _over(background: Floats, layer: Layer, pose: Pose, next_pose: Pose) -> Floats:
+def over(background: Floats, layer: Layer, pose: Pose, next_pose: Pose) -> Floats:
     """Lay the person over the corridor, smeared over the way from one pose to the next."""
     height, width = background.shape[:2]
     moved_px = math.hypot(next_pose.x_px - pose.x_px, next_pose.y_px - pose.y_px)

@@ -7,6 +7,7 @@ named `real_ms` are milliseconds since 1970 by a clock that may be wrong.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -79,6 +80,8 @@ class Quality:
     """-1 (profile to the left of the picture) to 1 (to the right); 0 looks at the camera."""
     roll_deg: float
     """Angle of the line through the eyes; 0 is upright."""
+    above_eyes: float = math.inf
+    """How much of the picture is above the eyes, in distances of the eyes: a brow needs 0.4, a forehead 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +138,7 @@ class NoAttendance(StrEnum):
     TOO_BLURRED = "too-blurred"
     BAD_LIGHT = "bad-light"
     TURNED_AWAY = "turned-away"
+    CUT_OFF = "cut-off"
     TOO_SHORT = "too-short"
     NO_MATCH = "no-match"
     AMBIGUOUS = "ambiguous"

@@ -447,14 +447,20 @@ def _numbered(report: TrackReport, lines: tuple[str, ...]) -> tuple[str, ...]:
 
 def measured(quality: Quality, limits: QualityConfig, reason: NoAttendance) -> str:
     """What was measured and what is needed, as `: 24 px (needs 40)`; nothing where the reason has no measure."""
-    if reason is NoAttendance.TOO_SMALL:
-        return f": {quality.face_px:.0f} px (needs {limits.min_face_px:.0f})"
-    if reason is NoAttendance.TOO_BLURRED:
-        return f": {quality.sharpness:.1f} (needs {limits.min_sharpness:g})"
-    if reason is NoAttendance.BAD_LIGHT:
-        return f": {quality.brightness:.0f} ({limits.min_brightness:g} to {limits.max_brightness:g})"
-    if reason is NoAttendance.TURNED_AWAY and abs(quality.yaw) > limits.max_yaw:
-        return f": yaw {abs(quality.yaw):.2f} (at most {limits.max_yaw:g})"
-    if reason is NoAttendance.TURNED_AWAY:
-        return f": tilt {abs(quality.roll_deg):.0f} deg (at most {limits.max_roll_deg:g})"
-    return ""
+    turned = abs(quality.yaw) > limits.max_yaw
+    told = {
+        NoAttendance.TOO_SMALL: f": {quality.face_px:.0f} px (needs {limits.min_face_px:.0f})",
+        NoAttendance.TOO_BLURRED: f": {quality.sharpness:.1f} (needs {limits.min_sharpness:g})",
+        NoAttendance.BAD_LIGHT: (
+            f": {quality.brightness:.0f} ({limits.min_brightness:g} to {limits.max_brightness:g})"
+        ),
+        NoAttendance.CUT_OFF: (
+            f": {quality.above_eyes:.2f} above the eyes (needs {limits.min_above_eyes:g})"
+        ),
+        NoAttendance.TURNED_AWAY: (
+            f": yaw {abs(quality.yaw):.2f} (at most {limits.max_yaw:g})"
+            if turned
+            else f": tilt {abs(quality.roll_deg):.0f} deg (at most {limits.max_roll_deg:g})"
+        ),
+    }
+    return told.get(reason, "")

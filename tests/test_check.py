@@ -460,6 +460,7 @@ def test_every_reason_against_a_face_has_a_remedy() -> None:
     for unfit in (
         NoAttendance.TOO_SMALL,
         NoAttendance.TURNED_AWAY,
+        NoAttendance.CUT_OFF,
         NoAttendance.BAD_LIGHT,
         NoAttendance.TOO_BLURRED,
     ):

@@ -13,7 +13,6 @@ import pytest
 
 from edge.assembly import Eyes, same_person
 from edge.board.clock import Clock
-from edge.camera.replay import ReplayCamera
 from edge.config import DecideConfig, QualityConfig, TrackConfig
 from edge.errors import BadImage, CannotRecord
 from edge.pipeline import Passage, Road
@@ -141,46 +140,3 @@ def test_if_an_attendance_cannot_be_made_durable_the_road_says_so(
     outbox._database.execute("PRAGMA query_only = 1")  # a disk that has become read-only
     with pytest.raises(CannotRecord, match="cannot be written"):
         take(road, walk(eyes, people["P44"][2]))
-
-
-def clip_frames(path: Path) -> Iterator[Frame]:
-    with ReplayCamera((str(path),), live=False) as camera:
-        while (frame := camera.read()) is not None:
-            yield frame
-
-
-def test_people_too_far_away_to_recognise_are_nobody(eyes: Eyes, data: Path, outbox: Outbox) -> None:
-    road = make_road(eyes, outbox, {"E1": np.eye(1, eyes.embedder.dimensions, dtype=np.float32)[0]})
-    for frame in clip_frames(data / "video/distant-pedestrians.avi"):
-        assert road.walk(frame).attendances == ()
-    assert outbox.waiting_count() == 0
-
-
-def test_in_real_corridors_nobody_is_taken_for_one_of_the_sample_people(
-    eyes: Eyes, people: People, data: Path, outbox: Outbox
-) -> None:
-    road = make_road(eyes, outbox, templates(eyes, people))
-    embedded = 0
-    for clip in ("walking.gif", "walking-and-pause.gif"):
-        for frame in clip_frames(data / "video" / clip):
-            assert road.walk(frame).attendances == ()
-        embedded += sum(end.good_frames for end in road.finish())
-    assert embedded > 10, "the three who pause are near enough to be looked at"
-
-
-def test_real_people_enrolled_from_the_end_of_a_clip_are_recognised_earlier_in_it(
-    eyes: Eyes, data: Path, outbox: Outbox
-) -> None:
-    frames = list(clip_frames(data / "video/walking-and-pause.gif"))
-    start = len(frames) * 3 // 4
-    last = [eyes.detector.detect(frame.image) for frame in frames[start:]]
-    by_place: dict[str, list[Vector]] = {}
-    for frame, faces in zip(frames[start:], last, strict=True):
-        for number, face in enumerate(sorted(faces, key=lambda face: face.box.x1)):
-            vector = eyes.embedder.embed(eyes.embedder.crops(frame.image, face))
-            by_place.setdefault(f"E{number}", []).append(vector)
-    enrolled = {person: np.mean(vectors, axis=0) for person, vectors in by_place.items()}
-    enrolled = {person: mean / np.linalg.norm(mean) for person, mean in enrolled.items()}
-    road = make_road(eyes, outbox, enrolled)
-    recognised = [a.person for frame in frames[:start] for a in road.walk(frame).attendances]
-    assert len(recognised) == len(set(recognised)) >= 2

@@ -8,12 +8,13 @@ import pytest
 
 from edge.config import QualityConfig
 from edge.recognition.align import ARCFACE_POINTS
-from edge.recognition.quality import assess, examine, pose, unfit
+from edge.recognition.quality import above_eyes, assess, examine, pose, unfit
 from edge.records import Box, Face, Image, NoAttendance, Quality
 
 LIMITS = QualityConfig()
 GOOD = Quality(face_px=100, sharpness=300, brightness=120, yaw=0.1, roll_deg=3)
 FRONT = np.array(ARCFACE_POINTS, np.float32)
+DOWN = np.array([0, 1], np.float32)
 
 
 def face(points: np.ndarray = FRONT, width_px: float = 100) -> Face:
@@ -34,6 +35,7 @@ def test_a_good_face_may_be_embedded() -> None:
         ({"face_px": 39.9}, NoAttendance.TOO_SMALL),
         ({"yaw": -0.61}, NoAttendance.TURNED_AWAY),
         ({"roll_deg": 36}, NoAttendance.TURNED_AWAY),
+        ({"above_eyes": 0.34}, NoAttendance.CUT_OFF),
         ({"brightness": 29}, NoAttendance.BAD_LIGHT),
         ({"brightness": 236}, NoAttendance.BAD_LIGHT),
         ({"sharpness": LIMITS.min_sharpness - 0.1}, NoAttendance.TOO_BLURRED),
@@ -42,6 +44,15 @@ def test_a_good_face_may_be_embedded() -> None:
 def test_each_limit_has_its_own_reason(change: dict[str, float], reason: NoAttendance) -> None:
     values = {name: getattr(GOOD, name) for name in GOOD.__dataclass_fields__}
     assert unfit(Quality(**{**values, **change}), LIMITS) is reason
+
+
+def test_a_face_whose_brow_the_picture_cuts_off_is_refused_where_the_same_face_lower_is_not() -> None:
+    """The detector gives all five points of it, but has guessed them: the eyes are too near the edge."""
+    picture = cv2.copyMakeBorder(texture(), 40, 0, 0, 0, cv2.BORDER_REFLECT)
+    whole, cut = FRONT + DOWN * 40, FRONT - DOWN * 42
+    assert examine(np.asarray(picture, np.uint8), face(whole), LIMITS) is None
+    assert examine(texture(), face(cut), LIMITS) is NoAttendance.CUT_OFF
+    assert above_eyes(FRONT[[0, 0, 2, 3, 4]]) == -np.inf, "eyes in one point"
 
 
 def test_a_face_from_the_front_has_neither_yaw_nor_roll() -> None:

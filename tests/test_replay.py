@@ -415,6 +415,7 @@ def test_small_pictures_are_enlarged_so_that_words_fit_but_never_without_bound()
         (Quality(60, 6.04, 100, 0, 0), "too-blurred: 6.0 (needs 10)"),
         (Quality(60, 50, 11, 0, 0), "bad-light: 11 (30 to 235)"),
         (Quality(60, 50, 100, -0.9, 0), "turned-away: yaw 0.90 (at most 0.6)"),
+        (Quality(60, 50, 100, 0, 0, 0.1), "cut-off: 0.10 above the eyes (needs 0.35)"),
         (Quality(60, 50, 100, 0.1, -50), "turned-away: tilt 50 deg (at most 35)"),
     ],
 )

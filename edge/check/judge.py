@@ -113,6 +113,7 @@ def _judge_face(seen: str, view: View) -> Finding:
 _FACE_REMEDIES = {
     NoAttendance.TOO_SMALL: "move the camera nearer, or use a longer lens",
     NoAttendance.TURNED_AWAY: "mount the camera at eye height, where people look as they pass",
+    NoAttendance.CUT_OFF: "tilt the camera up, or mount it higher: the picture ends at the eyes",
     NoAttendance.BAD_LIGHT: "light the door from the camera's side",
     NoAttendance.TOO_BLURRED: "focus on where faces pass, or give more light for a shorter exposure",
 }

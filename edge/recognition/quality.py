@@ -32,6 +32,7 @@ def assess(image: Image, face: Face) -> Quality:
         brightness=float(grey.mean()),
         yaw=yaw,
         roll_deg=roll_deg,
+        above_eyes=above_eyes(face.keypoints),
     )
 
 
@@ -51,6 +52,13 @@ def pose(keypoints: Points) -> tuple[float, float]:
     return max(-1.0, min(1.0, offset / (distance / 2))), roll_deg
 
 
+def above_eyes(keypoints: Points) -> float:
+    """From the higher eye to the picture's upper edge, in distances of the eyes; -inf where they are one point."""
+    right_eye, left_eye = keypoints[0], keypoints[1]
+    distance = float(np.hypot(*(left_eye - right_eye)))
+    return min(float(right_eye[1]), float(left_eye[1])) / distance if distance > 0 else -math.inf
+
+
 def examine(image: Image, face: Face, limits: QualityConfig) -> NoAttendance | None:
     """Why this face of a picture must not be embedded; None where it may."""
     try:
@@ -63,6 +71,8 @@ def unfit(quality: Quality, limits: QualityConfig) -> NoAttendance | None:
     """Which limit a face's quality does not keep, the cheapest to mend first; None where all are kept."""
     if quality.face_px < limits.min_face_px:
         return NoAttendance.TOO_SMALL
+    if quality.above_eyes < limits.min_above_eyes:
+        return NoAttendance.CUT_OFF
     if abs(quality.yaw) > limits.max_yaw or abs(quality.roll_deg) > limits.max_roll_deg:
         return NoAttendance.TURNED_AWAY
     if not limits.min_brightness <= quality.brightness <= limits.max_brightness:
