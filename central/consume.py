@@ -6,6 +6,7 @@ only after it was dealt with. The only importer of paho-mqtt on the server's sid
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -21,10 +22,14 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.errors import BrokerUnavailable, ConfigError
 
 EVENT_TOPICS = "hadir/v1/+/up/event"
+
+BOARD_TOPICS = ("hadir/v1/+/up/status", "hadir/v1/+/up/health")
+"""What boards say of themselves; every consumer reads it all, because a shared subscription gets nothing retained."""
 
 ANSWER_S = 10.0
 """For TCP, TLS, CONNACK and SUBACK each."""
@@ -42,6 +47,8 @@ MAX_QUEUED = 4096
 
 _PUT_S = 0.2
 
+log = logging.getLogger(__name__)
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -54,6 +61,13 @@ class BrokerAddress:
     ca_file: Path | None = None
     cert_file: Path | None = None
     private_key_file: Path | None = None
+    topics: tuple[str, ...] = (EVENT_TOPICS,)
+    """Filters to subscribe to."""
+
+
+def shared(group: str, topics: str = EVENT_TOPICS) -> str:
+    """The filter under which the consumers of a group share messages, each going to one of them (MQTT 5, 4.8.2)."""
+    return f"$share/{group}/{topics}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +80,7 @@ class Message:
 
 
 class Consumer:
-    """A subscription to all boards' events; messages wait in order until they are taken.
+    """A subscription to what boards send; messages wait in order until they are taken.
 
     paho's thread fills the queue, its owner's thread takes from it.
     """
@@ -79,10 +93,12 @@ class Consumer:
         self._closing = threading.Event()
         self._refusal: str | None = None
         self._connection = 0
+        self._denied = False
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
 
     def take(self, timeout_s: float) -> Message | None:
         """The next message; None where none came in time.
@@ -96,6 +112,26 @@ class Consumer:
             if self._refusal is not None:
                 raise self._unavailable(self._refusal) from None
             return None
+
+    def take_batch(self, most: int, timeout_s: float) -> list[Message]:
+        """What is here, at most so many; waits for the first. Raises BrokerUnavailable, as `take`."""
+        first = self.take(timeout_s)
+        batch = [] if first is None else [first]
+        while batch and len(batch) < most:
+            try:
+                batch.append(self._messages.get_nowait())
+            except Empty:
+                break
+        return batch
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be taken."""
+        return self._messages.empty()
+
+    def publish_retained(self, topic: str, payload: str) -> None:
+        """Publish at QoS 1, for whoever subscribes now or later. Without a connection it is sent with the next one."""
+        self._client.publish(topic, payload, qos=1, retain=True)
 
     def left(self) -> Iterator[Message]:
         """What is here already, for who stops taking; not what comes meanwhile."""
@@ -114,13 +150,13 @@ class Consumer:
     def _unavailable(self, reason: str) -> BrokerUnavailable:
         return BrokerUnavailable(
             f"broker {self._broker.url}: {reason}; check that it speaks MQTT 5 and lets "
-            f"{self._broker.client_id} read {EVENT_TOPICS}"
+            f"{self._broker.client_id} read {', '.join(self._broker.topics)}"
         )
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if not reason.is_failure:
             # Subscribed anew on every connection, because sessions begin clean.
-            self._client.subscribe(EVENT_TOPICS, qos=1)
+            self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._broker.topics])
         elif not self._subscribed.is_set():
             self._refuse(f"refused: {reason}")
 
@@ -129,7 +165,8 @@ class Consumer:
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
-            self._refuse(f"subscription refused: {reasons[0]}")
+            refused = next(reason for reason in reasons if reason.is_failure)
+            self._refuse(f"subscription refused: {refused}")
         self._subscribed.set()
 
     def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
@@ -141,6 +178,17 @@ class Consumer:
             except Full:
                 continue
         return None
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        if reason.is_failure and not self._denied:
+            self._denied = True  # once: it would be said of every receipt
+            log.error(
+                "broker %s: publishing refused: %s; let %s write hadir/v1/+/down/receipt, or no board will "
+                "ever delete an event",
+                self._broker.url,
+                reason,
+                self._broker.client_id,
+            )
 
     def _acknowledge(self, connection: int, mid: int, qos: int) -> None:
         # On another connection this number may be another message's, which was not dealt with yet.

@@ -1,260 +1,249 @@
-"""The chains of all boards: what follows what, and what does not.
+"""The chains of all boards in the database: a batch of messages goes in, whole or not at all.
 
-A pure state machine: tokens and time go in, findings come out. Each event is counted at
-most once, however often and in whatever order it arrives, and in order unless its board
-had given it up for lost.
-
-*Held back.* Two tokens in one place, or a `prev` that does not fit, show that two parties
-sign this chain: a cloned card, a stolen key. Which of them is the board cannot be told
-from here, so that from that place on nothing more of this chain is counted, by whichever
-signer; all of it is told, for a person to decide. Other chains go on, also this board's
-next one, which it begins when it learns of the fork.
+Any number of consumers share one database, and events of one chain may reach different
+ones in any order. Each inserts what it has, then locks the rows of the chains that it
+touched, in one order, and follows each chain as far as everything that is stored by then
+allows. Whoever locks a chain second sees what the first has stored.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from central.verify import Received
+from sqlalchemy import Connection, Row, bindparam, select, update
 
-MAX_WAITING = 4096
-"""Events of one board that may wait for those before them: twice what a board has in flight."""
+from central.chain import Head, Verdict
+from central.evidence import Refused, keep, raise_alerts
+from central.follow import LockedChain, follow, hashes, take_in
+from central.gone import refused_events
+from central.keyring import note_handovers
+from central.steps import Step
+from central.store import tables
+from central.store.statements import MAX_ROWS, chain_ids, insert_new
+from central.times import date_boots, own_date
+from central.verify import Received, event_name
+from edge.errors import Refusal
+from edge.steps import reached
+from edge.trust.receipts import RefusedEvent
+from edge.trust.tokens import ATTENDANCE
 
-MAX_CHAINS = 64
-"""Of one board, whose key may begin chains; a chain is born with a card, not with an event."""
-
-KEPT_HASHES = 4096
-"""Of each chain's latest events: as far back as a board can send again unasked. About 1 MB a busy board."""
-
-KEPT_GAPS = 256
-"""Runs of lost events in each chain that are still looked for."""
-
-GAP_ALERT_S = 60.0
-"""A gap that lasts longer than a resend takes is worth a person's attention."""
-
-
-class Verdict(StrEnum):
-    """What became of a token in its chain."""
-
-    COUNTED = "counted"
-    REDELIVERED = "redelivered"
-    WAITING = "waiting"
-    FORKED = "forked"
-    """Another token claims the same place: both are kept, neither is believed from here on."""
-    BROKEN = "broken"
-    """Its `prev` is not the hash of the event before it."""
-    HELD = "held"
-    """At or after the place of a fork or a break."""
-    OVERFLOWING = "overflowing"
-    """Too many of its board wait already; it is not kept, and must be sent again."""
+Key = tuple[str, str]
+"""A device and its chain."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A verdict on one token."""
+class Due:
+    """A receipt that a chain is owed."""
 
-    verdict: Verdict
-    received: Received
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """What a chain is waiting for."""
-
+    chain_id: int
     device: str
     chain: str
-    first_seq: int
-    last_seq: int
-    since_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    """A run of places that a board gave up for lost."""
-
-    seqs: range
-    last_hash: str | None = None
-    """Of the last of them, by the word of the event that follows; None while that is not known."""
-
-    def without(self, received: Received) -> tuple[_Gone, ...]:
-        """What is still missing once this one of them came."""
-        seq = received.event.seq
-        before = _Gone(range(self.seqs.start, seq), received.event.prev)
-        after = _Gone(range(seq + 1, self.seqs.stop), self.last_hash)
-        return tuple(part for part in (before, after) if part.seqs)
+    seq: int
+    hash: str
+    refused: tuple[RefusedEvent, ...]
 
 
 @dataclass(slots=True)
-class _Chain:
-    """One board's chain as far as it is known."""
+class Outcome:
+    """What a batch has become."""
 
-    device: str
-    chain: str
-    seq: int = 0
-    hash: str | None = None
-    """Of `seq`; None where that event itself was never seen (lost, or before this ledger joined)."""
-    low: int = 1
-    """The highest that a verified token of this chain has named: below it, nothing more is to come."""
-    hashes: dict[int, str] = field(default_factory=dict)
-    """Of the latest events that took their places, oldest first."""
-    others: dict[str, int] = field(default_factory=dict)
-    """By hash, the places of tokens that came second to theirs, oldest first."""
-    held_from: int | None = None
-    waiting: dict[int, Received] = field(default_factory=dict)
-    waiting_since_s: float = 0.0
-    gone: list[_Gone] = field(default_factory=list)
-    """In order; what has not come since."""
-    lost: int = 0
-
-    def hold(self, seq: int) -> None:
-        self.held_from = seq if self.held_from is None else min(seq, self.held_from)
-
-    def holds(self, seq: int) -> bool:
-        return self.held_from is not None and seq >= self.held_from
-
-    def place(self, received: Received) -> None:
-        """This token has taken its place."""
-        self.hashes[received.event.seq] = received.hash
-        if len(self.hashes) > KEPT_HASHES:
-            del self.hashes[next(iter(self.hashes))]
-
-    def known(self, seq: int) -> str | None:
-        """The hash of what is in this place, counted or waiting."""
-        return self.waiting[seq].hash if seq in self.waiting else self.hashes.get(seq)
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    """Of the verified tokens of this batch, and of those that waited for them."""
+    refused: int = 0
+    due: list[Due] = field(default_factory=list)
 
 
-class Ledger:
-    """Every chain by board. `join` begins each unknown chain at the first event seen, not at its beginning."""
+def begin_chains(connection: Connection, keys: Iterable[Key], now_ms: int) -> dict[Key, int]:
+    """The ids of these chains; those that are new begin here.
 
-    def __init__(self, *, join: bool = False) -> None:
-        self._join = join
-        self._chains: dict[tuple[str, str], _Chain] = {}
-        self._chain_counts: Counter[str] = Counter()
-        self._waiting_counts: Counter[str] = Counter()
+    In a transaction of its own: a row that others wait for is not held through a whole batch.
+    """
+    wanted = sorted(set(keys))
+    known = chain_ids(connection, wanted)
+    new = [
+        {"device": device, "chain": name, "begun_ms": now_ms} | _columns(Head(), 0, None, 0)
+        for device, name in wanted
+        if (device, name) not in known
+    ]
+    insert_new(connection, tables.chain, new, ["id"])
+    return chain_ids(connection, wanted) if new else known
 
-    def take(self, received: Received) -> tuple[Finding, ...]:
-        """Put a verified token into its chain; the findings that follow, in chain order."""
-        event = received.event
-        chain = self._chain(received)
-        if chain is None:
-            return (Finding(Verdict.OVERFLOWING, received, f"more than {MAX_CHAINS} chains of one board"),)
-        known = chain.known(event.seq)
-        if known is not None:
-            return (_again(chain, received, known),)
-        if event.seq <= chain.seq:
-            return (_late(chain, received),)
-        chain.low = max(chain.low, event.low)
-        findings = list(self._advance(chain, received.arrived_s))
-        if event.seq > chain.seq + 1 and self._waiting_counts[chain.device] >= MAX_WAITING:
-            return (*findings, Finding(Verdict.OVERFLOWING, received, f"{MAX_WAITING} wait already"))
-        if not chain.waiting:
-            chain.waiting_since_s = received.arrived_s
-        chain.waiting[event.seq] = received
-        self._waiting_counts[chain.device] += 1
-        findings += self._advance(chain, received.arrived_s)
-        if event.seq in chain.waiting:
-            findings.append(Finding(Verdict.WAITING, received, f"for seq {chain.seq + 1}"))
-        return tuple(findings)
 
-    def gaps(self, now_s: float) -> tuple[Gap, ...]:
-        """Chains that have waited for a missing event longer than GAP_ALERT_S."""
-        return tuple(
-            Gap(chain.device, chain.chain, chain.seq + 1, min(chain.waiting) - 1, chain.waiting_since_s)
-            for chain in self._chains.values()
-            if chain.waiting and now_s - chain.waiting_since_s > GAP_ALERT_S
+def place_of(one: Refused) -> Key | None:
+    """The chain that a refused message belongs to by its own word; None where it has none."""
+    return None if one.place is None or not one.device else (one.device, one.place.chain)
+
+
+def store(
+    connection: Connection,
+    ids: Mapping[Key, int],
+    received: Sequence[Received],
+    refused: Sequence[Refused],
+    now_ms: int,
+) -> Outcome:
+    """Store a batch in the transaction of this connection. `ids` holds every chain that it touches."""
+    known, refused = _known_of_revoked(connection, ids, refused)
+    keep(connection, refused)
+    first, doubled = _first_of_each_place(ids, received)
+    rows = [_event_row(chain_id, one) for chain_id, one in first]
+    inserted = insert_new(connection, tables.event, rows, ["chain_id", "seq"])
+    reached(Step.EVENTS_INSERTED)
+    belonging = [(chain_id, one) for one in refused if (chain_id := _chain_id(ids, one)) is not None]
+    chains = _lock(connection, known | {chain_id for chain_id, _ in (*first, *belonging)})
+    _hand_out(chains, first, doubled, {(row.chain_id, row.seq) for row in inserted})
+    for chain_id, one in belonging:
+        chains[chain_id].refused_here.append(one)
+    for chain in chains.values():
+        take_in(connection, chain, now_ms)
+    follow(connection, list(chains.values()), now_ms)
+    _write(connection, list(chains.values()), now_ms)
+    reached(Step.HEADS_MOVED)
+    return _outcome(connection, chains.values(), len(refused))
+
+
+def _outcome(connection: Connection, chains: Iterable[LockedChain], refused: int) -> Outcome:
+    outcome = Outcome(refused=refused)
+    for chain in chains:
+        outcome.verdicts.update(chain.verdicts)
+        outcome.verdicts[Verdict.WAITING] += sum(seq > chain.head.seq for seq in chain.beyond)
+        if chain.head.hash is not None:
+            outcome.due.append(_due(connection, chain, chain.head.hash))
+    return outcome
+
+
+def _due(connection: Connection, chain: LockedChain, head_hash: str) -> Due:
+    seq = chain.head.seq
+    named = refused_events(connection, chain.id, chain.device, chain.name, seq) if chain.refused else ()
+    return Due(chain.id, chain.device, chain.name, seq, head_hash, named)
+
+
+def _first_of_each_place(
+    ids: Mapping[Key, int], received: Sequence[Received]
+) -> tuple[list[tuple[int, Received]], list[tuple[int, Received]]]:
+    """The first of each place, in the order in which everybody inserts; and what claims a place once more."""
+    first: dict[tuple[int, int], tuple[int, Received]] = {}
+    doubled = []
+    for one in received:
+        chain_id = ids[one.device, one.event.chain]
+        if (chain_id, one.event.seq) in first:
+            doubled.append((chain_id, one))
+        else:
+            first[chain_id, one.event.seq] = (chain_id, one)
+    return [first[key] for key in sorted(first)], doubled
+
+
+def _hand_out(
+    chains: Mapping[int, LockedChain],
+    first: Iterable[tuple[int, Received]],
+    doubled: Iterable[tuple[int, Received]],
+    inserted: set[tuple[int, int]],
+) -> None:
+    for chain_id, one in first:
+        chain = chains[chain_id]
+        (chain.inserted if (chain_id, one.event.seq) in inserted else chain.present).append(one)
+    for chain_id, one in doubled:
+        chains[chain_id].present.append(one)
+
+
+def _lock(connection: Connection, wanted: set[int]) -> dict[int, LockedChain]:
+    """The rows of these chains, in order, so that two consumers never wait for each other.
+
+    SQLite has one writer at a time, and its dialect leaves FOR UPDATE out.
+    """
+    rows: list[Row[Any]] = []
+    numbers = sorted(wanted)
+    for start in range(0, len(numbers), MAX_ROWS):
+        some = numbers[start : start + MAX_ROWS]
+        statement = select(tables.chain).where(tables.chain.c.id.in_(some)).order_by(tables.chain.c.id)
+        rows += connection.execute(statement.with_for_update())
+    return {
+        row.id: LockedChain(
+            id=row.id,
+            device=row.device,
+            name=row.chain,
+            head=Head(row.seq, row.hash, row.linked, row.low, row.held_from),
+            waiting=row.waiting,
+            since_ms=row.waiting_since_ms,
+            refused=row.refused,
         )
+        for row in rows
+    }
 
-    def waiting_count(self) -> int:
-        """Events that wait for those before them."""
-        return self._waiting_counts.total()
 
-    def lost_count(self) -> int:
-        """Events that are gone for good, by their board's own signed word, and did not come after all."""
-        return sum(chain.lost for chain in self._chains.values())
-
-    def _chain(self, received: Received) -> _Chain | None:
-        """The token's chain, begun where it is new; None where its board has begun too many."""
-        key = (received.device, received.event.chain)
-        if key not in self._chains:
-            if self._chain_counts[received.device] >= MAX_CHAINS:
-                return None
-            self._chain_counts[received.device] += 1
-            seq = received.event.seq - 1 if self._join else 0
-            self._chains[key] = _Chain(received.device, received.event.chain, seq)
-        return self._chains[key]
-
-    def _advance(self, chain: _Chain, now_s: float) -> Iterator[Finding]:
-        """Settle what is next, in order; step over what the board says is gone for good."""
-        while chain.waiting:
-            received = chain.waiting.pop(chain.seq + 1, None)
-            if received is None:
-                if chain.low <= chain.seq + 1:
-                    return
-                _step_over(chain, min(chain.low, *chain.waiting))
+def _known_of_revoked(
+    connection: Connection, ids: Mapping[Key, int], refused: Sequence[Refused]
+) -> tuple[set[int], list[Refused]]:
+    """Take out what was stored before its key was revoked: it only comes again, and is receipted again."""
+    known: set[int] = set()
+    left = []
+    for one in refused:
+        chain_id = _chain_id(ids, one) if one.reason == Refusal.REVOKED_KEY else None
+        if chain_id is not None and one.place is not None:
+            stored = hashes(connection, chain_id, [one.place.seq])
+            if stored.get(one.place.seq) == one.hash:
+                known.add(chain_id)
                 continue
-            self._waiting_counts[chain.device] -= 1
-            chain.waiting_since_s = now_s
-            yield _settle(chain, received)
+        left.append(one)
+    return known, left
 
 
-def _settle(chain: _Chain, received: Received) -> Finding:
-    """The verdict on the event that is next in its chain, which takes its place whatever the verdict."""
-    seq = received.event.seq
-    fits = chain.hash is None or received.event.prev == chain.hash
-    if chain.gone and chain.gone[-1].seqs.stop == seq:
-        chain.gone[-1] = replace(chain.gone[-1], last_hash=received.event.prev)
-    chain.seq, chain.hash = seq, received.hash
-    chain.place(received)
-    if chain.holds(seq):
-        return Finding(Verdict.HELD, received, f"since seq {chain.held_from}")
-    if not fits:
-        chain.hold(seq)
-        return Finding(Verdict.BROKEN, received, "prev is not the hash of the event before it")
-    return Finding(Verdict.COUNTED, received)
+def _chain_id(ids: Mapping[Key, int], one: Refused) -> int | None:
+    key = place_of(one)
+    return None if key is None else ids.get(key)
 
 
-def _step_over(chain: _Chain, stop: int) -> None:
-    """Write off what lies before `stop`; it is counted should it come after all."""
-    missing = range(chain.seq + 1, stop)
-    chain.gone = [*chain.gone, _Gone(missing)][-KEPT_GAPS:]
-    chain.lost += missing.stop - missing.start
-    chain.seq, chain.hash = stop - 1, None
+def _write(connection: Connection, chains: Sequence[LockedChain], now_ms: int) -> None:
+    """The chains' rows, the evidence and alerts of this batch, and what its clocks date."""
+    rows = []
+    for chain in chains:
+        since_ms = (chain.since_ms or now_ms) if chain.waiting else None
+        rows.append({"this": chain.id} | _columns(chain.head, chain.waiting, since_ms, chain.refused))
+    if rows:
+        connection.execute(_MOVE, rows)
+    keep(connection, [one for chain in chains for one in chain.forks])
+    raise_alerts(connection, [notice for chain in chains for notice in chain.notices], now_ms)
+    inserted = [(chain.id, one) for chain in chains for one in chain.inserted]
+    note_handovers(connection, inserted)
+    date_boots(connection, inserted)
 
 
-def _again(chain: _Chain, received: Received, known: str) -> Finding:
-    """The verdict on a token whose place is taken by one with this hash."""
-    if known == received.hash:
-        return Finding(Verdict.REDELIVERED, received)
-    if received.hash in chain.others:
-        return Finding(Verdict.REDELIVERED, received, "of a fork that was told before")
-    chain.others[received.hash] = received.event.seq
-    if len(chain.others) > KEPT_HASHES:
-        del chain.others[next(iter(chain.others))]
-    chain.hold(received.event.seq)
-    return Finding(Verdict.FORKED, received, f"the other token of this place has hash {known}")
+_MOVE = update(tables.chain).where(tables.chain.c.id == bindparam("this"))
 
 
-def _late(chain: _Chain, received: Received) -> Finding:
-    """The verdict on a token of a place that the chain has passed without knowing its hash."""
-    seq = received.event.seq
-    index = next((index for index, gone in enumerate(chain.gone) if seq in gone.seqs), None)
-    if index is None:
-        return Finding(Verdict.REDELIVERED, received, "older than what this ledger remembers")
-    gone = chain.gone[index]
-    fits = chain.hashes.get(seq - 1, received.event.prev) == received.event.prev and (
-        seq + 1 < gone.seqs.stop or gone.last_hash in (None, received.hash)
-    )
-    chain.gone[index : index + 1] = gone.without(received)
-    del chain.gone[:-KEPT_GAPS]
-    chain.lost -= 1
-    chain.place(received)
-    if chain.holds(seq):
-        return Finding(Verdict.HELD, received, f"since seq {chain.held_from}")
-    if not fits:
-        chain.hold(seq)
-        return Finding(Verdict.BROKEN, received, "it does not fit between the events around it")
-    return Finding(Verdict.COUNTED, received, "late: it had been given up for lost")
+def _columns(head: Head, waiting: int, since_ms: int | None, refused: int) -> dict[str, object]:
+    return {
+        "seq": head.seq,
+        "hash": head.hash,
+        "linked": head.linked,
+        "low": head.low,
+        "held_from": head.held_from,
+        "waiting": waiting,
+        "waiting_since_ms": since_ms,
+        "refused": refused,
+    }
+
+
+def _event_row(chain_id: int, received: Received) -> dict[str, object]:
+    event, dated = received.event, own_date(received)
+    return {
+        "chain_id": chain_id,
+        "seq": event.seq,
+        "hash": received.hash,
+        "prev": event.prev,
+        "token": received.token,
+        "type": event_name(event.type),
+        "person": event.person,
+        "direction": event.payload["direction"] if event.type == ATTENDANCE else None,
+        "boot": event.boot,
+        "mono_ms": event.mono_ms,
+        "clock": event.clock.value,
+        "at_ms": None if dated is None else dated.at_ms,
+        "err_ms": None if dated is None else dated.err_ms,
+        "quality": None if dated is None else dated.quality.value,
+        "was_chain": None if event.was is None else event.was.chain,
+        "was_seq": None if event.was is None else event.was.seq,
+        "arrived_ms": round(received.arrived_s * 1000),
+    }

@@ -33,6 +33,8 @@ class Registration:
     last_seq: int | None
     revoked_at: int | None
     """Seconds since 1970; None for a key in use."""
+    ends: Mapping[str, int] = field(default_factory=dict)
+    """By chain, the seq with which this key handed it over to the next."""
 
     def speaks_for(self, chain: str, seq: int) -> bool:
         """Whether an event at this place may carry this key's signature."""
@@ -41,6 +43,7 @@ class Registration:
             self.chain in (None, chain)
             and first_seq <= seq
             and (self.last_seq is None or seq <= self.last_seq)
+            and seq <= self.ends.get(chain, seq)
         )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
-from central.ledger import Finding, Gap, Verdict
-from central.verify import Received
+from central.chain import Verdict
+from central.verify import Received, event_name
+from central.watch import Finding, Gap
 from edge.errors import TokenRefused
 from edge.records import ClockState
 from edge.trust.tokens import ATTENDANCE
@@ -42,7 +43,7 @@ def finding_line(finding: Finding) -> str:
     received, event = finding.received, finding.received.event
     marks = {Verdict.COUNTED: "verified", Verdict.REDELIVERED: "again"}
     said = marks.get(finding.verdict, finding.verdict.upper())
-    parts = [f"{said:<10}", f"{received.device:<10}", f"{event_name(received):<11}"]
+    parts = [f"{said:<10}", f"{received.device:<10}", f"{event_name(received.event.type):<11}"]
     if event.person is not None:
         # Only an attendance's direction was checked; of other types it may be anything, also another line.
         direction = event.payload["direction"] if event.type == ATTENDANCE else ""
@@ -63,7 +64,7 @@ def finding_object(finding: Finding) -> JsonObject:
         "believed": finding.verdict in _BELIEVED,
         "detail": finding.detail,
         "device": received.device,
-        "event": event_name(received),
+        "event": event_name(received.event.type),
         "person": event.person,
         "direction": event.payload.get("direction"),
         "seen_s": event.seen_s,
@@ -104,11 +105,6 @@ def gap_line(gap: Gap) -> str:
 def gap_object(gap: Gap) -> JsonObject:
     """The same for programs."""
     return {"verdict": "gap", "believed": False} | asdict(gap)
-
-
-def event_name(received: Received) -> str:
-    """The event's own name out of its URN: attendance, start, …"""
-    return received.event.type.split(":")[-2]
 
 
 def time_words(received: Received) -> str:

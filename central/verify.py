@@ -72,3 +72,8 @@ def verify_event(topic: str, payload: bytes, registry: Registry, arrived_s: floa
         arrived_s=arrived_s,
         ahead=event.clock is ClockState.SYNCED and event.issued_s > arrived_s + MAX_AHEAD_S,
     )
+
+
+def event_name(urn: str) -> str:
+    """The event's own name out of its URN: attendance, start, …"""
+    return urn.split(":")[-2]

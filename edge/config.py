@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from edge.errors import ConfigError
 from edge.records import Direction
-from edge.settings import Like, OneOf, Range, has_address, parse_document, read_document
+from edge.settings import Like, OneOf, Range, check_broker, parse_document, read_document
 
 CAMERA_KINDS = ("replay", "picamera", "v4l2", "gstreamer")
 """One file each in `edge/camera/`, chosen by this name."""
@@ -211,19 +211,7 @@ def _check_together(config: Config, path: Path) -> None:
             f"{path}: quality.min_brightness = {quality.min_brightness:g}: must be below max_brightness "
             f"({quality.max_brightness:g})"
         )
-    if not has_address(broker.url):
-        raise ConfigError(
-            f'{path}: broker.url = "{broker.url}": must be mqtt:// or mqtts://, a host, and where it is not the '
-            "usual one a port from 1 to 65535"
-        )
-    if (broker.cert_file is None) != (broker.private_key_file is None):
-        raise ConfigError(
-            f"{path}: broker.cert_file and broker.private_key_file belong together; name both or none"
-        )
-    if broker.url.startswith("mqtt://") and (broker.ca_file or broker.cert_file):
-        raise ConfigError(
-            f'{path}: broker.url = "{broker.url}": ca_file and cert_file need TLS, so write mqtts://'
-        )
+    check_broker(broker, path)
 
 
 def _check_camera(camera: CameraConfig, path: Path) -> None:

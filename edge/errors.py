@@ -12,6 +12,7 @@
     ├── RetryLater          the outside world is not ready; try again with backoff
     │   ├── CameraUnavailable   the camera does not open or stopped giving frames
     │   ├── BrokerUnavailable   the broker cannot be reached or refused the connection
+    │   ├── DatabaseUnavailable the server's database cannot be reached or written
     │   └── AlreadyRunning      another daemon works on the same state
     ├── SkipThis            this one input is unusable, the next may be good
     │   ├── BadImage            not a picture that the road can take
@@ -75,6 +76,10 @@ class CameraUnavailable(RetryLater):
 
 class BrokerUnavailable(RetryLater):
     """The broker cannot be reached, or refused this connection."""
+
+
+class DatabaseUnavailable(RetryLater):
+    """The server's database cannot be reached, read or written; what was committed stays."""
 
 
 class AlreadyRunning(RetryLater):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from edge.errors import ConfigError
@@ -116,8 +116,37 @@ def parse_document(kind: type[T], document: dict[str, Any], path: Path) -> T:
     return kind(**built)
 
 
-def has_address(url: str) -> bool:
-    """Whether a URL names a host, and a port that there is where it names one."""
+class BrokerSettings(Protocol):
+    """What any program's [broker] section has."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def cert_file(self) -> Path | None: ...
+    @property
+    def private_key_file(self) -> Path | None: ...
+
+
+def check_broker(broker: BrokerSettings, path: Path) -> None:
+    """What no single key of a [broker] section can show to be wrong. Raises ConfigError."""
+    if not _has_address(broker.url):
+        raise ConfigError(
+            f'{path}: broker.url = "{broker.url}": must be mqtt:// or mqtts://, a host, and where it is not the '
+            "usual one a port from 1 to 65535"
+        )
+    if (broker.cert_file is None) != (broker.private_key_file is None):
+        raise ConfigError(
+            f"{path}: broker.cert_file and broker.private_key_file belong together; name both or none"
+        )
+    if broker.url.startswith("mqtt://") and (broker.ca_file or broker.cert_file):
+        raise ConfigError(
+            f'{path}: broker.url = "{broker.url}": ca_file and cert_file need TLS, so write mqtts://'
+        )
+
+
+def _has_address(url: str) -> bool:
     try:
         address = urlsplit(url)
         return bool(address.hostname) and address.port != 0

@@ -30,6 +30,8 @@ settings.register_profile(
 )
 settings.load_profile("hadir")
 
+pytest_plugins = ["tests.databases"]
+
 People = dict[str, tuple[Path, ...]]
 
 

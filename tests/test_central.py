@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from central.cli import Listener, main
+from central.cli import main
 from central.consume import (
     MAX_PACKET_BYTES,
     MAX_QUEUED,
@@ -37,6 +37,7 @@ from central.consume import (
     _tls_context,
     consuming,
 )
+from central.listen import Listener
 from central.registry import Registry, load_registry
 from central.report import JsonObject
 from demo.broker import embedded_broker
@@ -296,7 +297,7 @@ def test_told_to_stop_it_still_tells_what_is_here(
     messages = [
         Message(board.topic, board.next().encode(), partial(acknowledged.append, number)) for number in (1, 2)
     ]
-    monkeypatch.setattr("central.cli.consuming", lambda broker: nullcontext(Stopping(messages)))
+    monkeypatch.setattr("central.listen.consuming", lambda broker: nullcontext(Stopping(messages)))
     with usual_signals():
         devices = str(fleet.folder / DEVICES_FILE)
         assert main(["listen", "--broker", "mqtt://127.0.0.1:9", "--devices", devices]) == 0
@@ -455,7 +456,7 @@ def acknowledging(monkeypatch: pytest.MonkeyPatch) -> Acknowledging:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5, manual_ack=True)
     log: list[str] = []
     monkeypatch.setattr(client, "ack", lambda mid, qos: log.append(f"ack {mid}"))
-    monkeypatch.setattr(client, "subscribe", lambda topic, qos: log.append("subscribe"))
+    monkeypatch.setattr(client, "subscribe", lambda topics: log.append("subscribe"))
     return Acknowledging(Consumer(BrokerAddress("mqtt://broker"), client), client, log)
 
 

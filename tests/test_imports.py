@@ -89,6 +89,11 @@ VENDORS = {
     "paho": {"edge/uplink/connection.py", "edge/uplink/client.py", "central/consume.py"},
     "sqlite3": {"edge/uplink/outbox.py", "provisioning/registry.py", "provisioning/audit.py"},
     "jwt": {"edge/trust/jws.py"},
+    "alembic": {
+        "central/store/database.py",
+        "central/store/migrations/env.py",
+        "central/store/migrations/versions/0001_first.py",
+    },
 }
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from central.ledger import Finding, Verdict
+from central.chain import Verdict
 from central.report import finding_line, time_words
+from central.watch import Finding
 from edge.records import ClockState
-from tests.test_ledger import token
+from tests.test_watch import token
 
 
 def test_a_token_that_is_dated_ahead_of_its_arrival_is_marked_as_such() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from central.ledger import Ledger, Verdict
+from central.chain import Verdict
 from central.registry import Registry, load_registry
 from central.verify import verify_event
+from central.watch import Ledger
 from edge.errors import Refusal, TokenRefused
 from edge.trust.fleetkeys import USES
 from edge.trust.jws import VerificationKey, key_from_jwk, parse_object, token_hash, verify

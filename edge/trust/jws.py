@@ -44,6 +44,8 @@ _COORDINATE_BYTES = 32
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, also one that never ends. Possessive: linear in the length, whatever is in it."""
 
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
@@ -272,12 +274,9 @@ def parse_members(text: bytes, what: str) -> dict[str, Any]:
 def _depth(text: bytes) -> int:
     """The nesting, before a recursive parser sees it. Brackets in strings do not count: closing ones would hide it."""
     deepest = depth = 0
-    for byte in _STRING.sub(b"", text):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
+    for byte in _STRING.sub(b"", text).translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
     return deepest
 
 

@@ -1,0 +1,1 @@
+"""The server's database: tables, numbered migrations, and how it is opened."""

@@ -1,0 +1,143 @@
+"""The server as a whole, over real brokers and databases: what is sent is stored, proven and receipted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from sqlalchemy import Engine, select
+
+from central.store import tables
+from central.store.database import reading
+from demo.central import Consuming, consuming, write_config
+from edge.trust.receipts import RECEIPT_TYP, Receipt, verify_receipt
+from provisioning.fleet import DEVICES_FILE, KEYS_FILE, Fleet
+from tests.brokers import BROKERS, Publish, publishing
+from tests.test_central import Board, altered
+
+WAIT_S = 30
+
+
+def configured(
+    fleet: Fleet, folder: Path, broker_url: str, database_url: str, name: str = "central-1"
+) -> Path:
+    return write_config(
+        folder,
+        broker_url,
+        devices=fleet.folder / DEVICES_FILE,
+        keys=fleet.folder / KEYS_FILE,
+        root_thumbprint=fleet.root_thumbprint,
+        receipt_key=fleet.store.signing_key("receipt"),
+        database_url=database_url,
+        name=name,
+    )
+
+
+@dataclass
+class Receipts:
+    """What a board reads on its topic of receipts."""
+
+    fleet: Fleet
+    device: str
+    taken: list[Receipt] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def take(self, payload: bytes) -> None:
+        keys = self.fleet.keys.verification_keys(RECEIPT_TYP)
+        with self.changed:
+            self.taken.append(verify_receipt(payload, keys, self.device))
+            self.changed.notify_all()
+
+    def wait_for(self, seq: int) -> Receipt:
+        """The first receipt that covers so much."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: any(one.seq >= seq for one in self.taken), WAIT_S), (
+                self.taken
+            )
+            return next(one for one in self.taken if one.seq >= seq)
+
+
+@contextmanager
+def receipts(url: str, fleet: Fleet, device: str = "door-01") -> Iterator[Receipts]:
+    """A client that reads a board's receipts."""
+    address = urlsplit(url)
+    read = Receipts(fleet, device)
+    subscribed = threading.Event()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"reader-{device}", protocol=mqtt.MQTTv5)
+    client.on_message = lambda _client, _data, message: read.take(bytes(message.payload))
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect(address.hostname or "", address.port or 0, clean_start=True)
+    client.subscribe(f"hadir/v1/{device}/down/receipt", qos=1)
+    client.loop_start()
+    try:
+        assert subscribed.wait(WAIT_S)
+        yield read
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+@dataclass
+class Site:
+    """A broker, a consumer on it, a client that publishes, and the receipts of door-01."""
+
+    url: str
+    config: Path
+    central: Consuming
+    publish: Publish
+    receipts: Receipts
+
+
+@pytest.fixture(params=sorted(BROKERS))
+def broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    with BROKERS[request.param]() as url:
+        yield url
+
+
+@pytest.fixture
+def site(broker: str, fleet: Fleet, database: Engine, database_url: str, tmp_path: Path) -> Iterator[Site]:
+    config = configured(fleet, tmp_path, broker, database_url)
+    with consuming(config) as central, publishing(broker) as publish, receipts(broker, fleet) as read:
+        yield Site(broker, config, central, publish, read)
+
+
+@pytest.fixture
+def board(fleet: Fleet) -> Board:
+    return Board(fleet)
+
+
+def stored(database: Engine) -> list[tuple[int, str]]:
+    with reading(database) as connection:
+        event = tables.event.c
+        return [tuple(row) for row in connection.execute(select(event.seq, event.token).order_by(event.seq))]
+
+
+def test_events_are_stored_as_they_were_signed_and_receipted(
+    site: Site, board: Board, database: Engine
+) -> None:
+    for token in (board.next(), board.next(), board.next("E7")):
+        site.publish(board.topic, token)
+    receipt = site.receipts.wait_for(3)
+    assert (receipt.chain, receipt.hash, receipt.refused) == (board.chain, board.tokens[2].hash, ())
+    assert stored(database) == [(seq, token.compact) for seq, token in enumerate(board.tokens, 1)]
+    assert site.central.stop() == 0
+    assert "counted=3" in site.central.log()
+    assert "E7" not in site.central.log()
+
+
+def test_a_token_that_is_not_believed_is_receipted_as_refused_and_no_outbox_wedges(
+    site: Site, board: Board, database: Engine
+) -> None:
+    site.publish(board.topic, board.next())
+    site.publish(board.topic, altered(board.next()))
+    site.publish(board.topic, board.next())
+    receipt = site.receipts.wait_for(3)
+    assert [(one.seq, one.reason) for one in receipt.refused] == [(2, "bad-signature")]
+    assert [seq for seq, _ in stored(database)] == [1, 3]
