@@ -39,7 +39,7 @@ TRUTHS = Path(__file__).resolve().parents[1] / "tests/truth"
 
 def measure(runs: int) -> Mapping[str, Figure]:
     """Every clip so many times; what was tracked is the same each time."""
-    folder = clips_folder()
+    folder = data_folder("video")
     eyes = open_eyes(RecognitionConfig())
     gallery = random_gallery(PEOPLE, eyes)
     figures: dict[str, Figure] = {}
@@ -52,11 +52,11 @@ def measure(runs: int) -> Mapping[str, Figure]:
     return figures
 
 
-def clips_folder() -> Path:
-    """Where the clips are. Raises InputError where HADIR_DATA does not say so."""
-    folder = Path(os.environ.get("HADIR_DATA", "")) / "video"
+def data_folder(name: str) -> Path:
+    """A folder of the evaluation data. Raises InputError where HADIR_DATA does not lead to it."""
+    folder = Path(os.environ.get("HADIR_DATA", "")) / name
     if not folder.is_dir():
-        raise InputError(f"{folder}: there are no clips; set HADIR_DATA to the folder that holds video/")
+        raise InputError(f"{folder}: there is no such folder; set HADIR_DATA to the one that holds {name}/")
     return folder
 
 
