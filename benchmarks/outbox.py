@@ -21,8 +21,9 @@ from edge.records import Attendance, Direction
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import SigningKey
 from edge.uplink.outbox import Outbox
-from edge.uplink.publish import Publisher, State
+from edge.uplink.publish import Publisher
 from edge.uplink.recorder import Recorder
+from edge.uplink.session import State
 
 EVENTS = 2000
 
@@ -43,8 +44,7 @@ def measure(runs: int) -> Mapping[str, Figure]:
 
 def committing(outbox: Outbox) -> float:
     """Signed attendances made durable one by one, a second."""
-    identity = DeviceIdentity("door-01", "hq", SigningKey.generate())
-    recorder = Recorder(outbox, identity, Clock(), Direction.IN, "e" * 64, 1, diagnostics=False)
+    recorder = _recorder(outbox)
     someone = Attendance(track=1, person="E1", frames=3, similarity=0.7, margin=0.5, seen_mono_ms=1)
     begin = now_ms()
     for _ in range(EVENTS):
@@ -56,7 +56,9 @@ def draining(outbox: Outbox) -> float:
     """Events acknowledged by the broker and noted as such, a second, connecting included."""
     with embedded_broker() as url:
         config = BrokerConfig(url=url)
-        publisher = Publisher(outbox, "door-01", config, EventsConfig("broker", drain_s=120), _status)
+        publisher = Publisher(
+            _recorder(outbox), config, EventsConfig("broker", drain_s=120), _status, lambda: b"{}", dict
+        )
         loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
         begin = now_ms()
         loop.start()
@@ -68,6 +70,11 @@ def draining(outbox: Outbox) -> float:
     if outbox.waiting_count():
         raise RuntimeError(f"{outbox.waiting_count()} events were not delivered")
     return EVENTS / elapsed_ms * 1000
+
+
+def _recorder(outbox: Outbox) -> Recorder:
+    identity = DeviceIdentity("door-01", "hq", SigningKey.generate())
+    return Recorder(outbox, identity, Clock(), Direction.IN, "e" * 64, 1, diagnostics=False)
 
 
 def _status(state: State, conn: int) -> bytes:

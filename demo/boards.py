@@ -38,6 +38,7 @@ def configure(
     *,
     broker_url: str,
     sources: Sequence[Path],
+    delivery: str = "broker",
     settings: str = "",
     events: str = "",
 ) -> Path:
@@ -48,6 +49,7 @@ def configure(
         root_thumbprint=fleet.root_thumbprint,
         direction=Direction.IN,
         broker_url=broker_url,
+        delivery=delivery,
         sources=[str(source) for source in sources],
     )
     text = text.replace("[events]\n", f"[events]\n{events}\n")

@@ -14,18 +14,22 @@ from edge.recognition.embed import Embedder
 from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
 from edge.recognition.manifest import EmbedderSpec, load_manifest
 from edge.recognition.track import Tracker
+from edge.reports import Reports
 from edge.steps import Step, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import DeviceIdentity, load_signing_key, site_urn
 from edge.trust.protect import load_key_encryption_key
+from edge.trust.receipts import RECEIPT_TYP
 from edge.trust.seal import KeyEncryptionKey, Protection
 from edge.trust.store import IdentityStore
 from edge.uplink.outbox import Outbox
-from edge.uplink.publish import Publisher, State
+from edge.uplink.publish import Publisher
 from edge.uplink.reach import Tls
+from edge.uplink.receipts import ReceiptKeys
 from edge.uplink.recorder import Recorder
-from edge.uplink.status import Loaded, status_payload
+from edge.uplink.status import Loaded
 from edge.uplink.succession import succeed
+from edge.uplink.troubles import Troubles
 
 SAME_AMONG = 100
 """Two looks within a track are one person's if they would pass among so many enrolled
@@ -53,6 +57,7 @@ class Board:
     recorder: Recorder
     road: Road
     publisher: Publisher
+    reports: Reports
 
 
 def open_eyes(config: RecognitionConfig) -> Eyes:
@@ -94,10 +99,30 @@ def assemble(config: Config, clock: Clock) -> Board:
     decider = Decider(config.decide, gallery, threshold)
     road = build_road(eyes, config.track, config.quality, decider, recorder)
     loaded = Loaded(gallery.version, gallery.embedder, fleet_keys.version, protection_of(kek))
-    status = _Status(identity, clock, outbox, loaded)
-    tls = Tls(passphrase=kek.passphrase() if kek is not None else None)
-    publisher = Publisher(outbox, device.id, config.broker, config.events, status, tls=tls)
-    return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher)
+    troubles = Troubles()
+    reports = Reports(identity, clock, outbox, troubles, lambda: loaded)
+    publisher = Publisher(
+        recorder,
+        config.broker,
+        config.events,
+        reports.status,
+        reports.health,
+        receipt_keys(config, fleet_keys),
+        troubles=troubles,
+        tls=Tls(passphrase=kek.passphrase() if kek is not None else None),
+    )
+    return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher, reports)
+
+
+def receipt_keys(config: Config, fleet_keys: FleetKeys) -> ReceiptKeys:
+    """The fleet's receipt keys. Raises ConfigError where receipts are to be waited for that nobody can sign."""
+    keys = fleet_keys.verification_keys(RECEIPT_TYP)
+    if config.events.delivery == "receipt" and not keys:
+        raise ConfigError(
+            f'events.delivery = "receipt": {config.device.keys_file} names no receipt key, so no receipt would ever '
+            "be believed; copy the fleet's present keys document"
+        )
+    return lambda: keys
 
 
 def open_gallery(device: DeviceConfig, fleet_keys: FleetKeys, embedder: str) -> Gallery:
@@ -150,16 +175,3 @@ def succeeded(identity: DeviceIdentity, store: IdentityStore, outbox: Outbox, cl
 def protection_of(kek: KeyEncryptionKey | None) -> Protection:
     """What is told of a board's keys: without a key-encryption key they are files as they are."""
     return Protection.FILE if kek is None else kek.protection
-
-
-@dataclass(frozen=True, slots=True)
-class _Status:
-    """Makes the payload of `up/status`: birth, will and goodbye."""
-
-    identity: DeviceIdentity
-    clock: Clock
-    outbox: Outbox
-    loaded: Loaded
-
-    def __call__(self, state: State, conn: int) -> bytes:
-        return status_payload(self.identity, self.clock.read(), self.outbox.head(), state, conn, self.loaded)

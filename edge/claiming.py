@@ -38,8 +38,8 @@ from edge.trust.store import (
 )
 from edge.uplink.client import Client, Login
 from edge.uplink.outbox import Outbox
-from edge.uplink.publish import State
 from edge.uplink.reach import Tls, tls_context
+from edge.uplink.session import State
 from edge.uplink.status import Loaded, status_payload
 from edge.uplink.succession import succeed
 

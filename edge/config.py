@@ -150,8 +150,10 @@ class BrokerConfig:
 class EventsConfig:
     """What is told about an attendance, and when it counts as delivered."""
 
-    delivery: Annotated[str, OneOf("broker")]
-    """`broker`: delivered when the broker acknowledged it; it may still be lost inside the broker."""
+    delivery: Annotated[str, OneOf("receipt", "broker")]
+    """When an event counts as delivered. `receipt`: when the server signed that it has stored it, and so proof against
+    any loss on the way. `broker`, where no server of this project listens: when the broker acknowledged it; it may
+    still be lost inside the broker."""
     diagnostics: bool = False
     """Similarities in the events: derived from biometrics, and they help to tune an attack."""
     archive_days: Annotated[int, Range(0, 366)] = 30
@@ -160,6 +162,9 @@ class EventsConfig:
     """Most events unacknowledged at once."""
     drain_s: Annotated[float, Range(0, 120)] = 10.0
     """How long a stop waits for the last events to be acknowledged; the rest goes at the next start."""
+    disk_limit_mb: Annotated[int, Range(8, 1_000_000)] = 1000
+    """Room that the outbox should take, at about 1.2 kB an event; from half of it on the board warns. Then the archive
+    gives way, oldest first. What was not acknowledged stays, and grows beyond it until the disk is full."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@
     │   └── NotEnrollable       a photograph that must not become a template
     ├── TokenRefused        something signed that is not to be believed; carries a reason
     └── CannotRecord        an event cannot be made durable: stop the road and say so loudly
+        ├── DiskFull            no room; go on without it, say so, and try the next
+        └── OutboxDamaged       the outbox's file is broken: put it aside and begin a new chain
 
 Every message names the thing, the place, the value and what to do, because it is
 printed as it stands. `exit_code` follows sysexits(3), so that systemd and scripts
@@ -135,3 +137,11 @@ class CannotRecord(HadirError):
     """An event could not be made durable; nothing may go on as if it had been."""
 
     exit_code = 74  # EX_IOERR
+
+
+class DiskFull(CannotRecord):
+    """There is no room on the disk; what was not stored is refused, and the daemon goes on."""
+
+
+class OutboxDamaged(CannotRecord):
+    """The outbox's file is not a sound database any more."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -56,12 +55,14 @@ class Service:
         self._notifier = Notifier()
         self._stop = threading.Event()
         self._slot = Slot()
-        self._counters: Counter[str] = Counter()
+        self._counters = self._board.reports.counters
         self._camera = CameraKeeper(
             lambda: open_camera(config.camera, self._stop),
             lambda frame, may_drop: self._slot.put(frame, may_drop=may_drop),
             self._stop,
         )
+        self._board.reports.gauges["camera"] = lambda: str(self.camera_health.state)
+        self._board.reports.gauges["frames_dropped"] = lambda: self._slot.dropped
         self._loops = (
             Loop("publisher", lambda loop: self._board.publisher.run(loop.turned)),
             Loop("pipeline", self._drive),

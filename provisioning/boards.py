@@ -18,7 +18,7 @@ def board_config(
     root_thumbprint: str,
     direction: Direction,
     broker_url: str,
-    delivery: str = "broker",
+    delivery: str = "receipt",
     camera: str = "replay",
     sources: Sequence[str] = (),
     state_dir: str | None = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ class Publication:
     topic: str
     payload: bytes
     retain: bool
+    historical: bool = False
+    """Whether it has that user property."""
 
 
 Answer = Callable[[Publication], int | None]
@@ -44,6 +47,7 @@ class ScriptedBroker:
     accept_reason: int | None = SUCCESS
     """CONNACK's reason; None never answers CONNECT."""
     receive_maximum: int = 65535
+    packet_max: int | None = None
     drop_after: int | None = None
     """Close the first connection, without a word, after so many publications on topics of events."""
     disconnect_reason: int | None = None
@@ -55,6 +59,8 @@ class ScriptedBroker:
     acknowledged: list[int] = field(default_factory=list)
     """Message ids of what was sent and acknowledged."""
     publications: list[Publication] = field(default_factory=list)
+    unanswered: list[tuple[str, bytes]] = field(default_factory=list)
+    """Topics and payloads of what came at QoS 0."""
     connects: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,8 +89,11 @@ class ScriptedBroker:
             return [p for p in self.publications if p.topic.endswith("/event")]
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float = 20) -> bool:
+        deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            return self._changed.wait_for(condition, timeout_s)
+            while not condition() and time.monotonic() < deadline_s:
+                self._changed.wait(0.05)  # also what happens on the board may make it true
+            return condition()
 
     def wait_for_events(self, count: int) -> bool:
         return self.wait_until(lambda: len(self.events()) >= count)
@@ -140,6 +149,8 @@ class ScriptedBroker:
         if self.accept_reason is None:
             return True
         properties = b"\x21" + struct.pack(">H", self.receive_maximum)  # 0x21: Receive Maximum
+        if self.packet_max is not None:
+            properties += b"\x27" + struct.pack(">I", self.packet_max)  # 0x27: Maximum Packet Size
         payload = bytes([0, self.accept_reason, len(properties)]) + properties
         peer.sendall(bytes([CONNACK << 4, len(payload)]) + payload)
         if self.disconnect_reason is not None and len(self.connects) == 1:
@@ -150,13 +161,19 @@ class ScriptedBroker:
     def _take(self, peer: socket.socket, flags: int, body: bytes) -> bool:
         (topic_length,) = struct.unpack_from(">H", body)
         topic = body[2 : 2 + topic_length].decode()
+        if not flags & 0b0110:  # QoS 0 has no message id, and wants no answer
+            with self._changed:
+                self.unanswered.append((topic, _without_properties(body[2 + topic_length :])))
+                self._changed.notify_all()
+            return True
         (mid,) = struct.unpack_from(">H", body, 2 + topic_length)
         start = 4 + topic_length
         publication = Publication(
             connection=len(self.connects),
             topic=topic,
-            payload=body[start + 1 + body[start] :],  # one byte of property length: they are short here
+            payload=_without_properties(body[start:]),
             retain=bool(flags & 1),
+            historical=b"historical" in body[start : start + 1 + body[start]],
         )
         reason = self.answer(publication)
         with self._changed:
@@ -169,6 +186,11 @@ class ScriptedBroker:
         if reason is not None:
             peer.sendall(bytes([PUBACK << 4, 4]) + struct.pack(">HBB", mid, reason, 0))
         return True
+
+
+def _without_properties(body: bytes) -> bytes:
+    """One byte of property length: they are short here."""
+    return body[1 + body[0] :]
 
 
 def publish_packet(topic: str, payload: bytes, mid: int) -> bytes:

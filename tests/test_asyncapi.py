@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from central.verify import EVENT_TOPIC
 from edge.trust.receipts import MAX_RECEIPT_BYTES, RECEIPT_TYP
 from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES
-from edge.uplink.publish import EVENT_CONTENT_TYPE
+from edge.uplink.session import EVENT_CONTENT_TYPE
 from tests.schemas import FOLDER
 
 DOCUMENT: dict[str, Any] = json.loads((FOLDER / "asyncapi.json").read_text(encoding="utf-8"))

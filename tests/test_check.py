@@ -38,7 +38,8 @@ from edge.check.user import become_the_daemons_user
 from edge.config import BrokerConfig, CameraConfig, Config, QualityConfig, load_config
 from edge.errors import CameraUnavailable, ConfigError, GalleryError, HadirError
 from edge.records import ClockState, NoAttendance, TimeReading, Vector
-from edge.uplink.outbox import Glimpse, Outbox
+from edge.uplink.glimpse import Glimpse
+from edge.uplink.outbox import Outbox
 from provisioning.fleet import Fleet
 from tests.certificates import Authority, Pair, tls_door
 from tests.conftest import People

@@ -19,8 +19,10 @@ from edge.loops import Loop
 from edge.uplink.connection import MAX_INCOMING_BYTES
 from edge.uplink.downlink import MAX_UNSENT, Downlink, Incoming, Outgoing, Send, matches
 from edge.uplink.outbox import Outbox
-from edge.uplink.publish import Publisher, State
+from edge.uplink.publish import Publisher
+from edge.uplink.session import State
 from tests.brokers import BROKERS
+from tests.chains import recorder_on
 from tests.peers import ScriptedBroker
 
 DOWN = "hadir/v1/door-01/down/"
@@ -66,7 +68,10 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 @contextmanager
 def board(outbox: Outbox, url: str, *receivers: Recording) -> Iterator[Publisher]:
     config = BrokerConfig(url=url, retry_min_s=0.05, retry_max_s=0.1)
-    publisher = Publisher(outbox, "door-01", config, EventsConfig("broker", drain_s=0), status, receivers)
+    events = EventsConfig("broker", drain_s=0)
+    publisher = Publisher(
+        recorder_on(outbox), config, events, status, lambda: b"{}", dict, receivers=receivers
+    )
     loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
     loop.start()
     try:

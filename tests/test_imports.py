@@ -19,7 +19,7 @@ RANKS = (
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
-    {"edge.pipeline", "edge.loops", "edge.annotate", "edge.clip"},
+    {"edge.pipeline", "edge.loops", "edge.reports", "edge.annotate", "edge.clip"},
     {"edge.assembly"},
     {"edge.evaluate"},
     {"edge.check", "edge.service", "edge.claiming"},
@@ -87,7 +87,12 @@ VENDORS = {
     "ai_edge_litert": {"edge/recognition/tflite.py"},
     "tflite_runtime": {"edge/recognition/tflite.py"},
     "paho": {"edge/uplink/connection.py", "edge/uplink/client.py", "central/consume.py"},
-    "sqlite3": {"edge/uplink/outbox.py", "provisioning/registry.py", "provisioning/audit.py"},
+    "sqlite3": {
+        "edge/uplink/database.py",
+        "edge/uplink/glimpse.py",
+        "provisioning/registry.py",
+        "provisioning/audit.py",
+    },
     "jwt": {"edge/trust/jws.py"},
     "alembic": {
         "central/store/database.py",

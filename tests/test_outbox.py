@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sqlite3
 import subprocess
@@ -19,13 +18,15 @@ from hypothesis import strategies as st
 from edge.board.clock import RELEASED_REAL_MS
 from edge.errors import CannotRecord
 from edge.records import ChainPosition, SignedToken
-from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent, _damage, glimpse, holder
+from edge.trust.jws import token_hash
+from edge.uplink.glimpse import _damage, glimpse, holder
+from edge.uplink.outbox import Outbox, PreviousRun, StoredEvent
 
 
 def signed(position: ChainPosition) -> SignedToken:
     """A stand-in for a signature that shows which place it was made for."""
-    text = f"token-{position.seq}-prev-{position.prev}-low-{position.low}"
-    return SignedToken(compact=text, hash=hashlib.sha256(text.encode()).hexdigest())
+    text = f"token-{position.seq}-prev-{position.prev}-low-{position.low}."
+    return SignedToken(compact=text, hash=token_hash(text))
 
 
 def fill(outbox: Outbox, count: int) -> list[StoredEvent]:
@@ -109,7 +110,7 @@ def test_acknowledged_events_leave_the_queue_and_stay_in_the_archive(path: Path)
         assert outbox.head().acked_seq == 1, "2 is not delivered, so nothing beyond 1 is"
         outbox.acknowledge([2], at_real_ms=6000)
         assert outbox.head().acked_seq == 3
-        assert outbox.head().acked_hash == hashlib.sha256(stored[2].token.encode()).hexdigest()
+        assert outbox.head().acked_hash == token_hash(stored[2].token)
         assert outbox.prune_archive(acked_before_real_ms=5500) == 2
         assert outbox.prune_archive(acked_before_real_ms=10**15) == 1
         assert seqs(outbox) == [4], "pruning never touches what waits"
@@ -125,16 +126,16 @@ def test_the_head_does_not_depend_on_the_rows_that_delivery_removes(path: Path) 
         after = outbox.head()
         assert (after.chain, after.seq, after.hash) == (before.chain, before.seq, before.hash)
         assert (after.acked_seq, after.acked_hash) == (3, before.hash)
-        assert fill(outbox, 1)[0].token == f"token-4-prev-{before.hash}-low-4"
+        assert fill(outbox, 1)[0].token == f"token-4-prev-{before.hash}-low-4."
 
 
 def test_low_is_the_lowest_that_is_still_held_archive_included(path: Path) -> None:
     with Outbox(path) as outbox:
         fill(outbox, 3)
         outbox.acknowledge([1, 2], at_real_ms=1)
-        assert fill(outbox, 1)[0].token.endswith("low-1")
+        assert fill(outbox, 1)[0].token.endswith("low-1.")
         outbox.prune_archive(acked_before_real_ms=10)
-        assert fill(outbox, 1)[0].token.endswith("low-3")
+        assert fill(outbox, 1)[0].token.endswith("low-3.")
 
 
 def test_acknowledging_twice_or_what_never_was_changes_nothing(path: Path) -> None:
@@ -201,7 +202,7 @@ def test_a_database_of_a_later_version_or_another_program_is_left_alone(path: Pa
     later = sqlite3.connect(path)
     later.execute("PRAGMA user_version = 99")
     later.close()
-    with pytest.raises(CannotRecord, match="schema 99, known up to 1"):
+    with pytest.raises(CannotRecord, match="schema 99, known up to 2"):
         Outbox(path)
     foreign = path.with_name("foreign.db")
     other = sqlite3.connect(foreign)

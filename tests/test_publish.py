@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
@@ -18,16 +17,18 @@ from edge.board.clock import RELEASED_REAL_MS
 from edge.config import BrokerConfig, EventsConfig
 from edge.loops import Loop
 from edge.records import ChainPosition, SignedToken
+from edge.trust.jws import token_hash
 from edge.uplink.connection import SESSION_EXPIRY_S, Closed, Connection
+from edge.uplink.drain import NO_MATCHING_SUBSCRIBERS, Drain
 from edge.uplink.outbox import Outbox
 from edge.uplink.patience import STEADY_S, Patience
-from edge.uplink.publish import (
-    NO_MATCHING_SUBSCRIBERS,
-    NOT_AUTHORIZED,
-    Publisher,
-    State,
-    _Session,
-)
+from edge.uplink.publish import Publisher
+from edge.uplink.session import Session, State
+from edge.uplink.suspects import Suspects
+from edge.uplink.troubles import Troubles
+from edge.uplink.upkeep import Upkeep
+from edge.uplink.window import NOT_AUTHORIZED
+from tests.chains import recorder_on
 from tests.peers import Publication, ScriptedBroker
 
 QUOTA_EXCEEDED = 0x97
@@ -36,7 +37,7 @@ SESSION_TAKEN_OVER = 0x8E
 
 def signed(position: ChainPosition) -> SignedToken:
     text = f"token-{position.seq}"
-    return SignedToken(compact=text, hash=hashlib.sha256(text.encode()).hexdigest())
+    return SignedToken(compact=text, hash=token_hash(text))
 
 
 def status(state: State, conn: int) -> bytes:
@@ -97,7 +98,15 @@ def publishing(
 ) -> Iterator[Publisher]:
     broker = BrokerConfig(url=url, retry_min_s=0.05, retry_max_s=0.1)
     events = EventsConfig("broker", window=window, drain_s=drain_s)
-    publisher = Publisher(outbox, "door-01", broker, events, status, monotonic_s=clock or time.monotonic)
+    publisher = Publisher(
+        recorder_on(outbox),
+        broker,
+        events,
+        status,
+        lambda: b"{}",
+        dict,
+        monotonic_s=clock or time.monotonic,
+    )
     loop = Loop("publisher", lambda loop: publisher.run(loop.turned))
     loop.start()
     try:
@@ -108,6 +117,13 @@ def publishing(
         assert not loop.running
         if loop.error is not None:
             raise loop.error
+
+
+NOWHERE = BrokerConfig(url="mqtt://127.0.0.1:1")
+
+
+def unconnected(outbox: Outbox) -> Publisher:
+    return Publisher(recorder_on(outbox), NOWHERE, EventsConfig("broker"), status, lambda: b"{}", dict)
 
 
 def payloads(publications: list[Publication]) -> list[str]:
@@ -362,9 +378,7 @@ def test_a_broker_that_hangs_up_at_the_goodbye_holds_nobody_up(outbox: Outbox) -
 
 
 def test_a_connection_that_ends_during_the_goodbye_ends_it_with_its_own_reason(outbox: Outbox) -> None:
-    publisher = Publisher(
-        outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig("broker"), status
-    )
+    publisher = unconnected(outbox)
     reason = Closed(0x8B, "the server is shutting down")
 
     class HangsUp(Connection):
@@ -375,41 +389,29 @@ def test_a_connection_that_ends_during_the_goodbye_ends_it_with_its_own_reason(o
             publisher._inbox.put(reason)
             return 1
 
-    assert publisher._say_goodbye(HangsUp()) == reason
+    drain = Drain(publisher._uplink.recorder, publisher._events, NOWHERE, Suspects(), lambda: 0)
+    session = Session(publisher._uplink, HangsUp(), drain, conn=1, began_s=0.0)
+    assert publisher._say_goodbye(session) == reason
 
 
 def test_before_the_clock_is_set_nothing_in_the_archive_is_dated(tmp_path: Path) -> None:
     """In 1970 every archived event would seem to be from the future, or be given a date that is none."""
-    broker = BrokerConfig(url="mqtt://127.0.0.1:1")
     for now_ms, dated in ((60_000, False), (RELEASED_REAL_MS + 1, True)):
         with Outbox(tmp_path / f"{now_ms}.db") as outbox:
             fill(outbox, 1)
             outbox.acknowledge([1], at_real_ms=1_000)
-            publisher = Publisher(
-                outbox, "door-01", broker, EventsConfig("broker"), status, real_ms=partial(int, now_ms)
-            )
-            publisher._prune(now_s=0.0)
+            Upkeep(outbox, EventsConfig("broker"), Troubles(), partial(int, now_ms)).look(now_s=0.0)
             gone = outbox.prune_archive(acked_before_real_ms=RELEASED_REAL_MS)
             assert gone == (0 if dated else 1), "as one of today it is kept, as one of 1970 it goes"
 
 
 def test_an_event_that_a_broken_connection_did_not_take_is_not_counted_as_sent(outbox: Outbox) -> None:
     """paho refuses it, and says that the connection is gone only afterwards."""
-
-    class Broken(Connection):
-        def __init__(self) -> None:
-            """Nothing is opened."""
-
-        def publish(self, topic: str, payload: bytes | str, **_: object) -> int | None:
-            return None
-
     fill(outbox, 2)
-    session = _Session(window=10)
-    publisher = Publisher(
-        outbox, "door-01", BrokerConfig(url="mqtt://127.0.0.1:1"), EventsConfig("broker"), status
-    )
-    assert publisher._send(Broken(), session, now_s=0.0)
-    assert (session.in_flight, session.sending, session.more) == ({}, set(), False)
+    drain = Drain(recorder_on(outbox), EventsConfig("broker"), NOWHERE, Suspects(), lambda: 0)
+    assert drain.send(lambda event, historical: None, now_s=0.0)
+    window = drain.window
+    assert (window.in_flight, window.cursor, window.more) == ({}, 0, False)
     assert outbox.waiting_count() == 2
 
 

@@ -86,7 +86,7 @@ def head_apart() -> None:
         with self._lock, self._durably(doing):
             yield self._database.execute
 
-    Outbox._transaction = apart  # type: ignore[method-assign]
+    Outbox._transaction = apart  # type: ignore[method-assign,assignment]
 
 
 def tell_before_commit() -> None:

@@ -14,6 +14,29 @@ BIRTH = (Step.OUTBOX_WRITTEN, Step.OUTBOX_CREATED)
 APPENDING = (Step.POSITION_TAKEN, Step.SIGNED, Step.INSERTED, Step.HEAD_MOVED, Step.COMMITTED)
 
 
+ELSEWHERE = frozenset(
+    {
+        Step.OUTBOX_UPGRADING,
+        Step.OUTBOX_UPGRADED,
+        Step.RECEIPT_VERIFIED,
+        Step.RECEIPT_WRITTEN,
+        Step.RECEIPT_KEPT,
+        Step.SET_ASIDE,
+        Step.FORK_SEEN,
+        Step.FORK_FROZEN,
+        Step.CHAIN_WRITTEN,
+        Step.CHAIN_BEGUN,
+        Step.FORMER_WRITTEN,
+        Step.FORMER_SIGNED,
+        Step.RESEND_WRITTEN,
+        Step.RESEND_ASKED,
+        Step.RESENT_WRITTEN,
+        Step.RESENT,
+    }
+)
+"""Points that a board without receipts, and without misfortune, never comes by (see `tests/test_recovery.py`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A point, and which times of coming by it belong together."""
@@ -50,6 +73,7 @@ def targets(attendances: int) -> tuple[Target, ...]:
     return tuple(
         target
         for step in Step
+        if step not in ELSEWHERE
         for target in ambiguous.get(step, (Target(step, several if step in repeated else (1,)),))
     )
 

@@ -44,7 +44,7 @@ from edge.recognition.manifest import EmbedderSpec
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import load_signing_key
 from edge.uplink.connection import try_login
-from edge.uplink.outbox import glimpse, holder
+from edge.uplink.glimpse import glimpse, holder
 from edge.uplink.reach import try_handshake
 
 PATIENCE_S = 7.0

@@ -11,7 +11,7 @@ from edge.board.health import Memory, Space, Temperature, Throttling
 from edge.check.findings import Finding, failure, ok, warning
 from edge.config import QualityConfig
 from edge.records import ClockState, NoAttendance, TimeReading
-from edge.uplink.outbox import Glimpse
+from edge.uplink.glimpse import Glimpse
 
 MB = 1_000_000
 

@@ -35,8 +35,11 @@ WILL_DELAY_S = 30
 DEFAULT_RECEIVE_MAXIMUM = 65535
 """Where CONNACK does not say (MQTT 5, section 3.2.2.3.3). paho does not obey it; we do."""
 
-MAX_INCOMING_BYTES = 64 * 1024
-"""Of a payload; the keys document is the largest thing that comes (`edge.trust.jws.MAX_TOKEN_BYTES`)."""
+HISTORICAL = ("historical", "true")
+"""User property of an event that was made some time before it is sent."""
+
+MAX_INCOMING_BYTES = 128 * 1024
+"""Of a payload; the trail of keys documents is the largest thing that comes (`edge.trust.fleetkeys`)."""
 
 MAX_INCOMING_PACKET_BYTES = MAX_INCOMING_BYTES + 1024
 """Of a whole packet, topic and properties included; a broker may send no larger one (MQTT 5, 3.1.2.11.4)."""
@@ -53,6 +56,8 @@ class Connected:
     """The broker accepted the connection."""
 
     receive_maximum: int
+    packet_max_bytes: int | None
+    """The largest packet that the broker takes (MQTT 5, 3.2.2.3.6); None where it sets no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +186,22 @@ class Connection:
         self._client.ack(received.mid, received.qos)
 
     def publish(
-        self, topic: str, payload: bytes | str, *, retain: bool = False, content_type: str = ""
+        self,
+        topic: str,
+        payload: bytes | str,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        content_type: str = "",
+        historical: bool = False,
     ) -> int | None:
-        """Hand a QoS 1 message to the connection; its message id, or None if the connection is gone."""
+        """Hand a message to the connection; its message id, or None if the connection is gone."""
         properties = _properties(
             PacketTypes.PUBLISH, **({"ContentType": content_type} if content_type else {})
         )
-        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        if historical:
+            properties.UserProperty = HISTORICAL
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def close(self) -> None:
@@ -203,7 +217,8 @@ class Connection:
             self._inbox.put(Closed(reason.value, refusal(self._broker, reason.value, str(reason))))
             return
         receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
-        self._inbox.put(Connected(receive_maximum=receive_maximum))
+        packet_max_bytes = getattr(properties, "MaximumPacketSize", None)
+        self._inbox.put(Connected(receive_maximum, packet_max_bytes))
 
     def _on_disconnect(
         self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None

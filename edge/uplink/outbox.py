@@ -1,62 +1,24 @@
 """Where an event is safe: committed here before anything else happens to it.
 
-One SQLite file in WAL mode with `synchronous=FULL`, so that a commit has reached the
-disk when `append` returns. The event takes its sequence number in the transaction that
-stores it. The one-row table `head` moves in that same transaction and is never derived
-from the event rows, because delivery empties those.
+The event takes its sequence number in the transaction that stores it. The one-row table
+`head` moves in that same transaction and is never derived from the event rows, because
+delivery empties those.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-import struct
-import threading
-import time
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from secrets import token_bytes
-from types import TracebackType
-from typing import Self
 
-from edge.errors import CannotRecord
+from edge.errors import CannotRecord, TokenRefused
 from edge.records import ChainPosition, SignedToken
 from edge.steps import Step, reached
+from edge.trust.jws import parse_object, token_hash
 from edge.trust.tokens import MAX_EVENT_BYTES
+from edge.uplink.database import Database, Run, new_chain
 
-SCHEMA_VERSION = 1
-
-_APPLICATION_ID = 0x48414449
-"""ASCII "HADI" in the file's header, so that a file of another program is not taken for an outbox."""
-
-_SCHEMA = (
-    """CREATE TABLE head (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        chain TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        hash TEXT,
-        acked_seq INTEGER NOT NULL,
-        acked_hash TEXT
-    ) STRICT""",
-    """CREATE TABLE event (
-        seq INTEGER PRIMARY KEY,
-        hash TEXT NOT NULL,
-        token TEXT NOT NULL,
-        made_real_ms INTEGER NOT NULL,
-        acked_real_ms INTEGER
-    ) STRICT""",
-    "CREATE INDEX event_waiting ON event (seq) WHERE acked_real_ms IS NULL",
-    """CREATE TABLE run (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        boot TEXT NOT NULL,
-        clean INTEGER NOT NULL,
-        conn INTEGER NOT NULL
-    ) STRICT""",
-)
+Sign = Callable[[ChainPosition], SignedToken]
+"""Signs an event for a place in the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +40,11 @@ class StoredEvent:
 
     seq: int
     token: str
+    """Empty where the row cannot be read."""
+    made_real_ms: int = 0
+    """The board's clock when it was stored."""
+    fault: str = ""
+    """Why it must not be sent: `undecodable` or `altered`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,70 +55,66 @@ class PreviousRun:
     clean: bool
 
 
-class Outbox:
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """What somebody asked to be sent again, both ends included."""
+
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """How much room the outbox takes."""
+
+    used_bytes: int
+    waiting: int
+    archived: int
+
+
+class Outbox(Database):
     """The durable queue between recognition and the broker. Safe to use from several threads.
 
     Raises:
         CannotRecord: the file cannot be opened or written; the message says which and why.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        with self._durably("opened"):
-            self._database = _connect(path)
-            self._prepare()
+    def append(self, sign: Sign, made_real_ms: int, *, sets_aside: int | None = None) -> StoredEvent:
+        """Give the next place in the chain to `sign` and store what it returns, in one transaction.
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; everything in it is already durable."""
-        with self._lock:
-            self._database.close()
-
-    def append(self, sign: Callable[[ChainPosition], SignedToken], made_real_ms: int) -> StoredEvent:
-        """Give the next place in the chain to `sign` and store what it returns, in one transaction."""
+        With `sets_aside`, the new event is from then on sent in the place of the one with that seq.
+        """
         with self._transaction("written") as run:
-            chain, seq, prev = run("SELECT chain, seq, hash FROM head").fetchone()
-            (lowest,) = run("SELECT min(seq) FROM event").fetchone()
-            low = seq + 1 if lowest is None else lowest
-            reached(Step.POSITION_TAKEN)
-            signed = sign(ChainPosition(chain=chain, seq=seq + 1, prev=prev, low=low))
-            reached(Step.SIGNED)
-            if len(signed.compact) > MAX_EVENT_BYTES:
-                raise CannotRecord(
-                    f"event {seq + 1} of chain {chain} has {len(signed.compact)} bytes; at most {MAX_EVENT_BYTES}"
-                )
-            run(
-                "INSERT INTO event (seq, hash, token, made_real_ms) VALUES (?, ?, ?, ?)",
-                (seq + 1, signed.hash, signed.compact, made_real_ms),
-            )
-            reached(Step.INSERTED)
-            run("UPDATE head SET seq = ?, hash = ?", (seq + 1, signed.hash))
-            reached(Step.HEAD_MOVED)
+            stored = _append(run, sign, made_real_ms)
+            if sets_aside is not None:
+                run("UPDATE event SET aside_by = ? WHERE seq = ?", (stored.seq, sets_aside))
         reached(Step.COMMITTED)
-        return StoredEvent(seq=seq + 1, token=signed.compact)
+        return stored
 
     def waiting(self, after_seq: int, limit: int) -> tuple[StoredEvent, ...]:
-        """The oldest unacknowledged events beyond `after_seq`, in order."""
-        with self._lock, self._durably("read"):
-            rows = self._database.execute(
-                "SELECT seq, token FROM event WHERE acked_real_ms IS NULL AND seq > ? ORDER BY seq LIMIT ?",
-                (after_seq, limit),
+        """The oldest unacknowledged events beyond `after_seq`, in order; set-aside ones by what tells of them."""
+        return self._events(after_seq, limit, archived=False)
+
+    def held(self, after_seq: int, limit: int) -> tuple[StoredEvent, ...]:
+        """The oldest events beyond `after_seq` in the same way, acknowledged ones among them."""
+        return self._events(after_seq, limit, archived=True)
+
+    def _events(self, after_seq: int, limit: int, *, archived: bool) -> tuple[StoredEvent, ...]:
+        with self._reading() as run:
+            rows = run(
+                # As bytes: one row that is no UTF-8 must not keep the others from being read.
+                "SELECT e.seq, CAST(coalesce(a.token, e.token) AS BLOB), CAST(coalesce(a.hash, e.hash) AS BLOB), "
+                "e.made_real_ms FROM event e LEFT JOIN event a ON a.seq = e.aside_by "
+                "WHERE e.seq > ? AND (e.acked_real_ms IS NULL OR ?) ORDER BY e.seq LIMIT ?",
+                (after_seq, archived, limit),
             ).fetchall()
-        return tuple(StoredEvent(seq=seq, token=token) for seq, token in rows)
+        return tuple(_stored(*row) for row in rows)
 
     def waiting_count(self) -> int:
-        """How many events are not yet acknowledged."""
-        with self._lock, self._durably("read"):
-            (count,) = self._database.execute(
-                "SELECT count(*) FROM event WHERE acked_real_ms IS NULL"
+        """How many events are not yet acknowledged, or not yet signed for this chain."""
+        with self._reading() as run:
+            (count,) = run(
+                "SELECT (SELECT count(*) FROM event WHERE acked_real_ms IS NULL) + (SELECT count(*) FROM former)"
             ).fetchone()
         return int(count)
 
@@ -174,6 +137,42 @@ class Outbox:
             reached(Step.ACKNOWLEDGING)
         reached(Step.ACKNOWLEDGED)
 
+    def take_receipt(self, chain: str, seq: int, token_hash: str, at_real_ms: int) -> bool:
+        """Move everything up to `seq` to the archive; False, and nothing done, if this is not our chain's."""
+        with self._transaction("written") as run:
+            head = Head(*run("SELECT chain, seq, hash, acked_seq, acked_hash FROM head").fetchone())
+            if chain != head.chain or not head.acked_seq < seq <= head.seq:
+                return False
+            if _hash_at(run, head, seq) != token_hash:
+                return False
+            run(
+                "UPDATE event SET acked_real_ms = ? WHERE seq <= ? AND acked_real_ms IS NULL",
+                (at_real_ms, seq),
+            )
+            run("UPDATE head SET acked_seq = ?, acked_hash = ?", (seq, token_hash))
+            reached(Step.RECEIPT_WRITTEN)
+        reached(Step.RECEIPT_KEPT)
+        return True
+
+    def hash_at(self, seq: int) -> str | None:
+        """Our own hash at a place of the chain; None where it is not held any more, or not yet."""
+        with self._reading() as run:
+            head = Head(*run("SELECT chain, seq, hash, acked_seq, acked_hash FROM head").fetchone())
+            return _hash_at(run, head, seq)
+
+    def hash_by_successor(self, seq: int) -> str | None:
+        """The hash that the rest of the chain says this event had; None where it does not say."""
+        with self._reading() as run:
+            end, end_hash = run("SELECT seq, hash FROM head").fetchone()
+            if seq == end:
+                return str(end_hash)
+            return _prev_at(run, seq + 1)
+
+    def repair_hash(self, seq: int, token_hash: str) -> None:
+        """Set a row's hash right; the token in it is what the chain says it is."""
+        with self._transaction("written") as run:
+            run("UPDATE event SET hash = ? WHERE seq = ?", (token_hash, seq))
+
     def prune_archive(self, acked_before_real_ms: int) -> int:
         """Delete events acknowledged before then; returns how many. Never touches a waiting one."""
         with self._transaction("written") as run:
@@ -184,6 +183,25 @@ class Outbox:
             reached(Step.PRUNING)
         reached(Step.PRUNED)
         return deleted
+
+    def prune_oldest(self, count: int) -> int:
+        """Delete so many of the oldest of the archive; returns how many there were."""
+        with self._transaction("written") as run:
+            return run(
+                "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE acked_real_ms IS NOT NULL "
+                "AND seq <= (SELECT acked_seq FROM head) ORDER BY seq LIMIT ?)",
+                (count,),
+            ).rowcount
+
+    def space(self) -> Space:
+        """Room taken by pages in use; the file itself may be larger, and what was deleted is used again."""
+        with self._reading() as run:
+            pages, free, page_bytes = (
+                run(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+            (waiting,) = run("SELECT count(*) FROM event WHERE acked_real_ms IS NULL").fetchone()
+            (events,) = run("SELECT count(*) FROM event").fetchone()
+        return Space((pages - free) * page_bytes, waiting, events - waiting)
 
     def redate_archive(self, before_real_ms: int, at_real_ms: int) -> None:
         """Count the age of what was acknowledged before then from `at_real_ms` on.
@@ -196,16 +214,94 @@ class Outbox:
 
     def head(self) -> Head:
         """The end of the chain as it stands on disk."""
-        with self._lock, self._durably("read"):
-            row = self._database.execute(
-                "SELECT chain, seq, hash, acked_seq, acked_hash FROM head"
-            ).fetchone()
+        with self._reading() as run:
+            row = run("SELECT chain, seq, hash, acked_seq, acked_hash FROM head").fetchone()
         return Head(*row)
+
+    def begin_new_chain(self, first: Sequence[Sign], made_real_ms: int) -> str:
+        """Give up this chain: what is not acknowledged waits to be signed anew, in a chain that begins with `first`.
+
+        All of it at once. The file of the old chain is kept by whoever calls (`freeze`).
+        """
+        with self._transaction("written") as run:
+            run(
+                "INSERT INTO former (chain, seq, token, made_real_ms) SELECT head.chain, event.seq, token, "
+                "made_real_ms FROM event, head WHERE acked_real_ms IS NULL AND aside_by IS NULL ORDER BY event.seq"
+            )
+            run("DELETE FROM event")
+            run("DELETE FROM resend")
+            run(
+                "UPDATE head SET chain = ?, seq = 0, hash = NULL, acked_seq = 0, acked_hash = NULL",
+                (new_chain(),),
+            )
+            for sign in first:
+                _append(run, sign, made_real_ms)
+            (chain,) = run("SELECT chain FROM head").fetchone()
+            reached(Step.CHAIN_WRITTEN)
+        reached(Step.CHAIN_BEGUN)
+        return str(chain)
+
+    def sign_former(self, sign: Callable[[bytes], Sign | None], limit: int) -> int:
+        """Bring the oldest events of a chain that was given up into this one; returns how many were looked at.
+
+        `sign` is given the old token and returns how to sign it, or None for one that stays
+        behind in the frozen file.
+        """
+        with self._transaction("written") as run:
+            rows = run(
+                "SELECT number, CAST(token AS BLOB), made_real_ms FROM former ORDER BY number LIMIT ?",
+                (limit,),
+            ).fetchall()
+            for number, token, made_real_ms in rows:
+                signer = sign(token)
+                if signer is not None:
+                    _append(run, signer, made_real_ms)
+                run("DELETE FROM former WHERE number = ?", (number,))
+            if rows:
+                reached(Step.FORMER_WRITTEN)
+        if rows:
+            reached(Step.FORMER_SIGNED)
+        return len(rows)
+
+    def ask_resend(self, from_seq: int) -> Resend:
+        """Have everything from `from_seq` on sent again; the daemon notices. An earlier wish is widened.
+
+        Raises:
+            CannotRecord: nothing from there on is held; names what is.
+        """
+        with self._transaction("written") as run:
+            chain, end = run("SELECT chain, seq FROM head").fetchone()
+            (low,) = run("SELECT min(seq) FROM event").fetchone()
+            if low is None or not low <= from_seq <= end:
+                held = "nothing" if low is None else f"seq {low} to {end}"
+                raise CannotRecord(f"{self.path}: seq {from_seq} of chain {chain} is not held; {held} is")
+            run(
+                "INSERT INTO resend (one, chain, from_seq, to_seq) VALUES (1, ?, ?, ?) ON CONFLICT (one) DO "
+                "UPDATE SET from_seq = min(from_seq, excluded.from_seq), to_seq = excluded.to_seq",
+                (chain, from_seq, end),
+            )
+            reached(Step.RESEND_WRITTEN)
+            found = run("SELECT from_seq, to_seq FROM resend").fetchone()
+        reached(Step.RESEND_ASKED)
+        return Resend(*found)
+
+    def resend(self) -> Resend | None:
+        """What is to be sent again; None where nothing is."""
+        with self._reading() as run:
+            row = run("SELECT from_seq, to_seq FROM resend, head WHERE resend.chain = head.chain").fetchone()
+        return None if row is None else Resend(*row)
+
+    def resent(self, done: Resend) -> None:
+        """It was sent again; a wish that was widened meanwhile stays."""
+        with self._transaction("written") as run:
+            run("DELETE FROM resend WHERE from_seq >= ? AND to_seq <= ?", (done.from_seq, done.to_seq))
+            reached(Step.RESENT_WRITTEN)
+        reached(Step.RESENT)
 
     def previous_run(self) -> PreviousRun | None:
         """How the last run ended; None on the first."""
-        with self._lock, self._durably("read"):
-            row = self._database.execute("SELECT boot, clean FROM run").fetchone()
+        with self._reading() as run:
+            row = run("SELECT boot, clean FROM run").fetchone()
         return None if row is None else PreviousRun(boot=row[0], clean=bool(row[1]))
 
     def mark_run(self, boot: str, *, clean: bool) -> None:
@@ -229,151 +325,57 @@ class Outbox:
             (conn,) = run("SELECT conn FROM run").fetchone()
         return int(conn)
 
-    def _prepare(self) -> None:
-        run = self._database.execute
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = FULL")
-        (version,) = run("PRAGMA user_version").fetchone()
-        (application,) = run("PRAGMA application_id").fetchone()
-        if version == 0 and run("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
-            self._create()
-        elif application != _APPLICATION_ID or version > SCHEMA_VERSION:
-            self._database.close()
-            raise CannotRecord(
-                f"{self._path}: not an outbox that this version can use (schema {version}, "
-                f"known up to {SCHEMA_VERSION}); install the version that wrote it, or move the file aside"
-            )
 
-    def _create(self) -> None:
-        """A new database is the birth of a chain (16 random bytes)."""
-        chain = urlsafe_b64encode(token_bytes(16)).rstrip(b"=").decode()
-        run = self._database.execute
-        run("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            run(statement)
-        run("INSERT INTO head (one, chain, seq, acked_seq) VALUES (1, ?, 0, 0)", (chain,))
-        run(f"PRAGMA application_id = {_APPLICATION_ID}")
-        run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        reached(Step.OUTBOX_WRITTEN)
-        run("COMMIT")
-        reached(Step.OUTBOX_CREATED)
-
-    @contextmanager
-    def _transaction(self, doing: str) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        """All of it durable, or none of it."""
-        with self._lock, self._durably(doing):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database.execute
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _durably(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last for a schema that is damaged
-            raise CannotRecord(
-                f"{self._path}: the outbox cannot be {doing}: {error}; check the disk (df, dmesg) and that the "
-                "file belongs to the daemon's user. Nothing that was committed is lost"
-            ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Glimpse:
-    """What an outbox looks like from outside."""
-
-    chain: str
-    seq: int
-    waiting: int
-    oldest_real_ms: int | None
-    """When the oldest waiting event was made, by the board's clock of then; None where none waits."""
-
-
-def glimpse(path: Path, timeout_s: float = 3.0) -> Glimpse:
-    """Look into an outbox that a daemon may be using, changing nothing: no byte, lock or file.
-
-    Also has SQLite check the file's structure, as far as that goes within `timeout_s`.
-
-    Raises:
-        CannotRecord: missing, damaged, not an outbox, or not readable; the message says which.
-    """
-    try:
-        database = sqlite3.connect(_uri_to_look(path), uri=True, isolation_level=None, timeout=1.0)
-        try:
-            run = database.execute
-            if run("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
-                raise CannotRecord(f"{path}: not an outbox; move the file aside")
-            chain, seq = run("SELECT chain, seq FROM head").fetchone()
-            waiting, oldest = run(
-                "SELECT count(*), min(made_real_ms) FROM event WHERE acked_real_ms IS NULL"
-            ).fetchone()
-            damage = _damage(database, time.monotonic() + timeout_s)
-        finally:
-            database.close()
-    except (sqlite3.Error, OSError, TypeError, UnicodeDecodeError) as error:
+def _append(run: Run, sign: Sign, made_real_ms: int) -> StoredEvent:
+    """The next event of the chain, within a transaction."""
+    chain, seq, prev = run("SELECT chain, seq, hash FROM head").fetchone()
+    (lowest,) = run("SELECT min(seq) FROM event").fetchone()
+    low = seq + 1 if lowest is None else lowest
+    reached(Step.POSITION_TAKEN)
+    signed = sign(ChainPosition(chain=chain, seq=seq + 1, prev=prev, low=low))
+    reached(Step.SIGNED)
+    if len(signed.compact) > MAX_EVENT_BYTES:
         raise CannotRecord(
-            f"{path}: the outbox cannot be read: {error}; if it is damaged, stop the daemon and move the file aside "
-            "(keep it: unsent events are in it), and a new chain begins"
-        ) from error
-    if damage:
-        raise CannotRecord(
-            f"{path}: the outbox is damaged: {damage}; stop the daemon and move the file aside "
-            "(keep it: unsent events are in it), and a new chain begins"
+            f"event {seq + 1} of chain {chain} has {len(signed.compact)} bytes; at most {MAX_EVENT_BYTES}"
         )
-    return Glimpse(chain, seq, waiting, oldest)
+    run(
+        "INSERT INTO event (seq, hash, token, made_real_ms) VALUES (?, ?, ?, ?)",
+        (seq + 1, signed.hash, signed.compact, made_real_ms),
+    )
+    reached(Step.INSERTED)
+    run("UPDATE head SET seq = ?, hash = ?", (seq + 1, signed.hash))
+    reached(Step.HEAD_MOVED)
+    return StoredEvent(seq=seq + 1, token=signed.compact, made_real_ms=made_real_ms)
 
 
-def holder(path: Path) -> int | None:
-    """The process that has this outbox open; None where there is none, or no outbox.
-
-    SQLite keeps a shared lock for as long as a database in WAL mode is open, on 510 bytes
-    from 0x40000002 (the "File Locking" notes of its os.h); asking for it takes no lock. To
-    be asked before this process opens the file itself: closing it here would let go of the
-    locks that this process has (fcntl(2)).
-    """
+def _stored(seq: int, token: bytes, stored_hash: bytes, made_real_ms: int) -> StoredEvent:
+    """A row, and whether it can be sent: it must be text, and still have the hash that it was stored with."""
     try:
-        with path.open("rb") as file:
-            # struct flock with 64-bit offsets, native alignment: type, whence, start, length, pid.
-            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0x40000002, 510, 0)
-            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
-    except OSError:
+        text = token.decode("ascii")
+    except UnicodeDecodeError:
+        return StoredEvent(seq, "", made_real_ms, fault="undecodable")
+    fault = "" if token_hash(text).encode() == stored_hash else "altered"
+    return StoredEvent(seq, text, made_real_ms, fault)
+
+
+def _hash_at(run: Run, head: Head, seq: int) -> str | None:
+    if seq == head.seq:
+        return head.hash
+    if seq == head.acked_seq:
+        return head.acked_hash
+    row = run("SELECT CAST(hash AS BLOB) FROM event WHERE seq = ?", (seq,)).fetchone()
+    return _prev_at(run, seq + 1) if row is None else row[0].decode("ascii", "replace")
+
+
+def _prev_at(run: Run, seq: int) -> str | None:
+    row = run("SELECT CAST(token AS BLOB) FROM event WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else _prev_in(row[0])
+
+
+def _prev_in(token: bytes) -> str | None:
+    """`prev` of an event, unverified."""
+    try:
+        ((_, event),) = parse_object(token.split(b".")[1], "payload")["events"].items()
+        return str(event["prev"])
+    except (TokenRefused, LookupError, ValueError, TypeError, AttributeError):
         return None
-    return None if kind == fcntl.F_UNLCK else int(pid)
-
-
-_FLOCK = struct.Struct("hhqqi4x")
-
-
-def _uri_to_look(path: Path) -> str:
-    """How SQLite opens a database in WAL mode without leaving a trace ("Read-Only Databases" in its WAL notes).
-
-    With a log beside it, whose shared memory is read and not written; without, nothing can
-    be in use, and the file is taken as it is.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    used = log.exists() and log.stat().st_size > 0
-    return f"{path.absolute().as_uri()}?mode=ro&" + ("readonly_shm=1" if used else "immutable=1")
-
-
-def _damage(database: sqlite3.Connection, until_s: float) -> str:
-    """The first fault that SQLite finds; empty where it finds none, or there was no time to look."""
-    database.set_progress_handler(lambda: time.monotonic() > until_s, 100_000)
-    try:
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            return ""
-        raise
-    return "" if found == "ok" else str(found)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    reached(Step.OUTBOX_TOUCHED)
-    # isolation_level=None: transactions are written out, so that none is opened behind our back.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)

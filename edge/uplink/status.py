@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge import __version__
@@ -13,7 +14,7 @@ from edge.trust.receipts import head_claims
 from edge.trust.seal import Protection
 from edge.trust.tokens import HEAD_TYP
 from edge.uplink.outbox import Head
-from edge.uplink.publish import State
+from edge.uplink.session import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,15 @@ class Loaded:
 
 
 def status_payload(
-    identity: DeviceIdentity, made: TimeReading, end: Head, state: State, conn: int, loaded: Loaded
+    identity: DeviceIdentity,
+    made: TimeReading,
+    end: Head,
+    state: State,
+    conn: int,
+    loaded: Loaded,
+    troubles: Sequence[str] = (),
 ) -> bytes:
     """The payload of `up/status`; `conn` is the number of this connection within the boot."""
-    head = sign(head_claims(identity, end.chain, end.seq, end.hash, made), identity.key, HEAD_TYP)
     status = {
         "state": state,
         "boot": made.boot,
@@ -43,6 +49,12 @@ def status_payload(
         "embedder": loaded.embedder[:16],
         "keys": loaded.keys,
         "key_protection": loaded.protection,
-        "head": head.compact,
+        "troubles": list(troubles),
+        "head": signed_head(identity, made, end),
     }
     return json.dumps(status, separators=(",", ":")).encode()
+
+
+def signed_head(identity: DeviceIdentity, made: TimeReading, end: Head) -> str:
+    """Where the chain ends, as the board's key says it."""
+    return sign(head_claims(identity, end.chain, end.seq, end.hash, made), identity.key, HEAD_TYP).compact
