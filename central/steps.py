@@ -1,6 +1,6 @@
 """The named points of the server, between any two steps that are durable or that others can see.
 
-As `edge.steps`, whose `reached` they are told through: `torture/` ends the process there.
+As `edge.steps`, whose `reached` they are told through, so that a test can end the process there.
 """
 
 from __future__ import annotations
