@@ -10,6 +10,8 @@ SEED ?=
 FACENET ?=
 export MINIFASNET_DIR ?=
 TORTURE ?=
+FLEET ?= fleet
+HOST ?=
 CODE := edge central provisioning tests benchmarks demo torture docs models/recipe
 
 .PHONY: help
@@ -30,6 +32,10 @@ $(VENV)/develop.stamp: $(VENV)/demo.stamp
 .PHONY: demo
 demo: $(VENV)/demo.stamp ## the main job, on rendered walk-pasts (SWAP=1: the other person, SEED=n: that clip again)
 	@$(RUN) -m demo $(if $(SWAP),--swap) $(if $(SEED),--seed $(SEED))
+
+.PHONY: broker
+broker: $(VENV)/demo.stamp ## run the fleet's broker (FLEET=folder, at first HOST=name that boards connect to)
+	@$(VENV)/bin/hadir-provision broker $(FLEET) $(if $(HOST),--host $(HOST)) --run
 
 .PHONY: develop
 develop: $(VENV)/develop.stamp ## .venv with everything for development

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edge.errors import BrokerUnavailable
@@ -50,7 +50,7 @@ def mosquitto(path: str, settings: str = SETTINGS) -> Iterator[str]:
             configuration.write_text(f"listener {port} 127.0.0.1\npersistence false\n{settings}\n")
             configuration.chmod(0o644)
             with _process(path, configuration, folder / "log") as process:
-                if _ready(process, port):
+                if ready(process, port):
                     yield f"mqtt://127.0.0.1:{port}"
                     return
             if attempt == PORT_TRIES:
@@ -59,9 +59,15 @@ def mosquitto(path: str, settings: str = SETTINGS) -> Iterator[str]:
 
 def free_port() -> int:
     """A loopback port that nobody listens on right now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """So many, all different."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return tuple(listener.getsockname()[1] for listener in listeners)
 
 
 @contextmanager
@@ -89,7 +95,7 @@ def _process(path: str, configuration: Path, log: Path) -> Iterator[subprocess.P
                 process.kill()
 
 
-def _ready(process: subprocess.Popen[bytes], port: int) -> bool:
+def ready(process: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until it accepts connections; False once it has ended or takes too long."""
     for _ in range(READY_TRIES):
         try:

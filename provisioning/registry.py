@@ -329,6 +329,7 @@ class Change:
         """Register a board. Raises InputError where an id cannot be, or is there already."""
         check_device_id(device)
         check_site(site)
+        self._check_client_id(device)
         row = (
             device,
             site,
@@ -338,12 +339,7 @@ class Change:
             self._now_s,
             None,
         )
-        try:
-            self._connection.execute("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.IntegrityError as error:
-            raise InputError(
-                f"device {device}: is in this fleet already; a new board at the same door: `hadir-provision replace`"
-            ) from error
+        self._connection.execute("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def label(self, device: str, label: str) -> None:
         """Give a board another display name."""
@@ -459,7 +455,8 @@ class Change:
     def add_claim(
         self, claim: str, device: str, purpose: Purpose, *, secret: bytes, password: str, expires_s: int
     ) -> None:
-        """Register a claim. `secret` is wrapped, `password` a line's end of the broker's password file."""
+        """Register a claim. `secret` is wrapped, `password` as `broker.password_hash` makes it. Raises InputError."""
+        self._check_client_id(claim)
         self._connection.execute(
             "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
             (claim, device, purpose.value, ClaimState.OPEN.value, secret, password, self._now_s, expires_s),
@@ -483,6 +480,14 @@ class Change:
             " WHERE claim = ?",
             (state.value, request, request_kid, response, used_s, alert, claim),
         )
+
+    def _check_client_id(self, name: str) -> None:
+        """A claim's id and a board's are client ids at one broker, where equal ones throw each other off."""
+        taken = "SELECT 1 FROM devices WHERE device = ?1 UNION SELECT 1 FROM claims WHERE claim = ?1"
+        if self._connection.execute(taken, (name,)).fetchone():
+            raise InputError(
+                f"{name}: is in this fleet already; a new board at the same door: `hadir-provision replace`"
+            )
 
     def _value(self, name: str) -> int:
         row = self._connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
