@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from edge.errors import BrokerUnavailable, InputError, KeyFileError
+from edge.trust.admission import Purpose
 from provisioning import mosquitto
 from provisioning.broker import NAMES, claim_passwords, password_hash
 from provisioning.cli import main
@@ -29,7 +30,7 @@ from provisioning.deploy import (
 )
 from provisioning.fleet import Fleet
 from provisioning.mosquitto import Running, _unit, running
-from provisioning.registry import Claim, ClaimState, Purpose
+from provisioning.registry import Claim, ClaimState
 from tests.fleet_broker import FleetBroker, fleet_broker
 
 NOW_S = 1_764_000_000

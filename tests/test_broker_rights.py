@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from edge.trust.admission import Purpose
 from provisioning.broker import password_hash
 from provisioning.deploy import write_access
 from provisioning.mosquitto import running
-from provisioning.registry import Purpose
 from tests.fleet_broker import FleetBroker, Peer, fleet_broker
 
 NOT_AUTHORIZED = 0x87
