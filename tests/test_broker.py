@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from base64 import b64decode
@@ -42,14 +43,15 @@ def settings(fleet: Fleet) -> BrokerSettings:
     return BrokerSettings(("broker.local", "192.0.2.7"), folder=str(fleet.folder / "broker"))
 
 
-def unreachable(fleet: Fleet) -> None:
+def reachable(fleet: Fleet) -> None:
     """pytest's folders are closed to Mosquitto's user, where root runs the tests."""
-    for parent in list(fleet.folder.parents)[:3]:
-        parent.chmod(0o755)
+    for parent in fleet.folder.parents:
+        if parent.is_relative_to(tempfile.gettempdir()) and parent != Path(tempfile.gettempdir()):
+            parent.chmod(0o755)
 
 
 def written(fleet: Fleet, settings: BrokerSettings, now_s: int = NOW_S) -> Path:
-    unreachable(fleet)
+    reachable(fleet)
     return write_broker(fleet, settings, now_s).parent
 
 
@@ -227,7 +229,7 @@ def test_a_second_one_is_not_started(broker: FleetBroker, capsys: pytest.Capture
 
 
 def test_where_none_runs_it_says_what_to_copy_where(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    unreachable(fleet)
+    reachable(fleet)
     assert main(["broker", str(fleet.folder), "--host", "broker.local", "--bind", "127.0.0.1"]) == 0
     said = capsys.readouterr().out
     assert "no mosquitto runs with it on this machine" in said
