@@ -35,7 +35,7 @@ from edge.recognition.manifest import load_manifest
 from edge.recognition.match import best_match
 from edge.recognition.tflite import Network
 from edge.recognition.track import Tracker
-from edge.records import Attendance, Direction, Frame, Image
+from edge.records import Attack, Attendance, Direction, Frame, Image
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import SigningKey, sign
 from edge.trust.tokens import EVENT_TYP
@@ -183,6 +183,9 @@ class _NoRecorder:
     """Stands where the outbox would; the road never gets there, and says so if it does."""
 
     def attendance(self, attendance: Attendance) -> None:
+        raise AssertionError("the endless road must not decide")
+
+    def attack(self, attack: Attack) -> None:
         raise AssertionError("the endless road must not decide")
 
 

@@ -42,7 +42,10 @@ def configure(
     settings: str = "",
     events: str = "",
 ) -> Path:
-    """Write a board's configuration, which ends with `settings`, with more for the section [events]; its path."""
+    """Write a board's configuration, which ends with `settings`, with more for the section [events]; its path.
+
+    Unless `settings` say otherwise, liveness is off.
+    """
     text = board_config(
         device=device,
         site=fleet.site,
@@ -53,7 +56,16 @@ def configure(
         sources=[str(source) for source in sources],
     )
     text = text.replace("[events]\n", f"[events]\n{events}\n")
+    if "[liveness]" not in settings:
+        settings += UNGUARDED
     return write_board_config(fleet.board_folder(device), f"{text}{settings}\n")
+
+
+UNGUARDED = """
+[liveness]
+# What is shown to this board is rendered from photographs, which is what liveness is there to refuse.
+enabled = false
+"""
 
 
 def add_board(fleet: Fleet, device: str) -> Path:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edge.board.clock import Clock
-from edge.config import Config, DecideConfig, DeviceConfig, QualityConfig, RecognitionConfig, TrackConfig
-from edge.errors import ConfigError
+from edge.config import (
+    Config,
+    DecideConfig,
+    DeviceConfig,
+    LivenessConfig,
+    QualityConfig,
+    RecognitionConfig,
+    TrackConfig,
+)
+from edge.errors import ConfigError, ModelError
 from edge.pipeline import Keeper, Road
 from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
 from edge.recognition.embed import Embedder
 from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
-from edge.recognition.manifest import EmbedderSpec, load_manifest
+from edge.recognition.liveness import Liveness, LivenessModels, NoLiveness, Throttle, TrackLiveness
+from edge.recognition.liveness_manifest import FILE, load_liveness
+from edge.recognition.manifest import EmbedderSpec, installed_folder, load_manifest
 from edge.recognition.track import Tracker
 from edge.reports import Reports
 from edge.steps import Step, reached
@@ -36,6 +46,9 @@ SAME_AMONG = 100
 (docs/decisions/recognition.md)."""
 
 
+MAKE_LIVENESS = "run `make liveness` and install hadir again"
+
+
 @dataclass(frozen=True, slots=True)
 class Eyes:
     """The models, loaded: what turns pictures into vectors."""
@@ -43,6 +56,15 @@ class Eyes:
     spec: EmbedderSpec
     detector: Detector
     embedder: Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What stands between a recognised face and its attendance."""
+
+    liveness: Liveness = field(default_factory=NoLiveness)
+    reports: Throttle = field(default_factory=Throttle)
+    """Which attacks become events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,7 @@ def assemble(config: Config, clock: Clock) -> Board:
     identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file, kek))
     fleet_keys = load_keys_document(device.keys_file, device.root_thumbprint)
     eyes = open_eyes(config.recognition)
+    liveness = open_liveness(config.liveness, config.recognition)
     gallery = open_gallery(device, fleet_keys, eyes.embedder.id)
     threshold = threshold_for(config.decide, eyes.spec, gallery)
     reached(Step.LOADED)
@@ -97,8 +120,9 @@ def assemble(config: Config, clock: Clock) -> Board:
         diagnostics=config.events.diagnostics,
     )
     decider = Decider(config.decide, gallery, threshold)
-    road = build_road(eyes, config.track, config.quality, decider, recorder)
-    loaded = Loaded(gallery.version, gallery.embedder, fleet_keys.version, protection_of(kek))
+    guard = Guard(liveness, attack_reports(config.liveness))
+    road = build_road(eyes, config.track, config.quality, decider, recorder, guard)
+    loaded = Loaded(gallery.version, gallery.embedder, fleet_keys.version, protection_of(kek), liveness.on)
     troubles = Troubles()
     reports = Reports(identity, clock, outbox, troubles, lambda: loaded)
     publisher = Publisher(
@@ -131,10 +155,38 @@ def open_gallery(device: DeviceConfig, fleet_keys: FleetKeys, embedder: str) -> 
     return read_gallery(device.gallery_file, keys, audience=site_urn(device.site), embedder=embedder)
 
 
+def open_liveness(config: LivenessConfig, recognition: RecognitionConfig) -> Liveness:
+    """Load what tells a face from a picture of one; without its models nobody looks, unless that is required.
+
+    Raises ModelError where they are required and missing, or there and damaged.
+    """
+    spec = load_liveness(recognition.models_dir) if config.enabled else None
+    if spec is not None:
+        return TrackLiveness(LivenessModels(spec, recognition.threads), config)
+    if config.required:
+        folder = recognition.models_dir or installed_folder()
+        raise ModelError(
+            f"liveness.required = true: {folder / FILE} is not there; {MAKE_LIVENESS}, "
+            "or let everybody's photograph pass with required = false"
+        )
+    return NoLiveness()
+
+
+def attack_reports(config: LivenessConfig) -> Throttle:
+    """Which attacks become events."""
+    return Throttle(round(config.attack_interval_s * 1000) if config.attack_events else None)
+
+
 def build_road(
-    eyes: Eyes, track: TrackConfig, quality: QualityConfig, decider: Decider, recorder: Keeper
+    eyes: Eyes,
+    track: TrackConfig,
+    quality: QualityConfig,
+    decider: Decider,
+    recorder: Keeper,
+    guard: Guard | None = None,
 ) -> Road:
-    """The one road, whoever keeps its attendances."""
+    """The one road, whoever keeps its attendances; without a guard everybody counts as live."""
+    guard = guard or Guard()
     return Road(
         detector=eyes.detector,
         tracker=Tracker(track, same=same_person(eyes.spec)),
@@ -142,6 +194,8 @@ def build_road(
         embedder=eyes.embedder,
         decider=decider,
         recorder=recorder,
+        liveness=guard.liveness,
+        attack_reports=guard.reports,
     )
 
 

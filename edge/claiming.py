@@ -332,7 +332,7 @@ def prove(places: Places, identity: Identity, kek: KeyEncryptionKey, clock: Cloc
         end,
         State.OFFLINE,
         conn,
-        Loaded(0, "", keys.version, kek.protection),
+        Loaded(0, "", keys.version, kek.protection, liveness=False),
     )
     device, tls = config.device.id, Tls(kek.passphrase())
     context = tls_context(config.broker, tls) if config.broker.url.startswith("mqtts://") else None

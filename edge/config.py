@@ -134,6 +134,44 @@ class DecideConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LivenessConfig:
+    """Whether a face must be a living one. Needs the models of `make liveness`; see docs/liveness.md."""
+
+    enabled: bool = True
+    """Asks the models where they are installed; `false` lets every photograph pass."""
+    required: bool = False
+    """Without the models the daemon does not start."""
+    min_frames: Annotated[int, Range(3, 20)] = 5
+    """So many frames of a track must be judged before it can count as live."""
+    max_frames: Annotated[int, Range(3, 40)] = 10
+    """So many of the latest are averaged; who is not live by then is an attack."""
+    min_face_px: Annotated[float, Range(16, 2000)] = 48.0
+    """Width of the box; smaller faces cannot be judged."""
+    min_context_widths: Annotated[float, Range(1, 10)] = 2.0
+    """How wide and high the picture must be, in widths of the face; closer, nothing is seen around it."""
+    min_sharpness: Annotated[float, Range(0, 100)] = 0.07
+    """Variance of the Laplacian over that of the crop: a print blurred to 0.05 begins to look live."""
+    max_noise: Annotated[float, Range(0, 255)] = 7.0
+    """Grey levels (Immerkaer 1996); from about 8 live people begin to look like attacks."""
+    attack_events: bool = False
+    """Sends `attack:1`, without picture or name, for a track that was one."""
+    attack_interval_s: Annotated[float, Range(0, 86400)] = 10.0
+    """At most one such event in this time, whatever is waved before the camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackConfig:
+    """What shows people before the camera how they are understood."""
+
+    kind: Annotated[str, OneOf("log", "led")] = "log"
+    """`led` blinks lights of the board (Linux, /sys/class/leds); `log` writes lines."""
+    come_closer_led: Annotated[str, Like(r"[A-Za-z0-9:_.+-]{0,64}")] = ""
+    """Name of the light that asks a recognised person to come closer."""
+    attendance_led: Annotated[str, Like(r"[A-Za-z0-9:_.+-]{0,64}")] = ""
+    """Name of the light that confirms an attendance."""
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerConfig:
     """Where events go."""
 
@@ -179,6 +217,8 @@ class Config:
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
     decide: DecideConfig = dataclasses.field(default_factory=DecideConfig)
+    liveness: LivenessConfig = dataclasses.field(default_factory=LivenessConfig)
+    feedback: FeedbackConfig = dataclasses.field(default_factory=FeedbackConfig)
 
 
 def load_config(path: Path) -> Config:
@@ -200,6 +240,7 @@ def parse_config(document: dict[str, Any], path: Path) -> Config:
 def _check_together(config: Config, path: Path) -> None:
     """What no single key can show to be wrong."""
     _check_camera(config.camera, path)
+    _check_liveness(config.liveness, path)
     decide, broker, quality = config.decide, config.broker, config.quality
     if not decide.min_good_frames <= decide.fused_frames <= decide.max_good_frames:
         raise ConfigError(
@@ -217,6 +258,16 @@ def _check_together(config: Config, path: Path) -> None:
             f"({quality.max_brightness:g})"
         )
     check_broker(broker, path)
+
+
+def _check_liveness(liveness: LivenessConfig, path: Path) -> None:
+    if liveness.required and not liveness.enabled:
+        raise ConfigError(f"{path}: liveness.required = true: needs liveness.enabled = true")
+    if liveness.min_frames > liveness.max_frames:
+        raise ConfigError(
+            f"{path}: liveness.min_frames = {liveness.min_frames}: must not exceed max_frames "
+            f"({liveness.max_frames})"
+        )
 
 
 def _check_camera(camera: CameraConfig, path: Path) -> None:

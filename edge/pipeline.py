@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from edge.config import QualityConfig
 from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
 from edge.recognition.embed import Embedder
+from edge.recognition.liveness import Liveness, NoLiveness, Throttle
 from edge.recognition.quality import examine
 from edge.recognition.track import Tracker, View
-from edge.records import Attendance, Frame, Image, Sighting, TrackEnd
+from edge.records import Attack, Attendance, Frame, Image, NoAttendance, Sighting, TrackEnd, Unclear
 
 
 class Keeper(Protocol):
@@ -22,14 +24,21 @@ class Keeper(Protocol):
         """Keep it; returns only when it is safe. Raises CannotRecord."""
         ...
 
+    def attack(self, attack: Attack, /) -> object:
+        """Keep it; returns only when it is safe. Raises CannotRecord."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What one frame brought about. Its attendances are already durable."""
+    """What one frame brought about. Its attendances and attacks are already durable."""
 
     faces: int
     sightings: tuple[Sighting, ...]
     attendances: tuple[Attendance, ...]
+    attacks: tuple[Attack, ...]
+    unclear: tuple[Unclear, ...]
+    """Why faces that were recognised could not be judged live."""
     ended: tuple[TrackEnd, ...]
 
 
@@ -43,6 +52,9 @@ class Road:
     embedder: Embedder
     decider: Decider
     recorder: Keeper
+    liveness: Liveness = field(default_factory=NoLiveness)
+    attack_reports: Throttle = field(default_factory=Throttle)
+    """Which attacks are recorded, of those that are counted."""
 
     def walk(self, frame: Frame) -> Passage:
         """Take one frame along the whole road.
@@ -58,12 +70,18 @@ class Road:
         aligned = [(sighting, self.embedder.crops(frame.image, sighting.face)) for sighting in good]
         probes = [(sighting, self.embedder.embed(crops)) for sighting, crops in aligned]
         views = [self.tracker.compare(sighting, vector) for sighting, vector in probes]
-        attendances = tuple(attendance for view in views for attendance in self._weigh(view))
+        weighed = [outcome for view in views for outcome in self._weigh(frame.image, view)]
+        attendances = tuple(outcome for outcome in weighed if isinstance(outcome, Attendance))
+        attacks = tuple(outcome for outcome in weighed if isinstance(outcome, Attack))
         for attendance in attendances:
             self.recorder.attendance(attendance)
+        for attack in attacks:
+            if self.attack_reports.admits(attack.seen_mono_ms):
+                self.recorder.attack(attack)
         parted = {view.parted: view.sighting for view in views if view.parted is not None}
         seen = tuple(parted.get(sighting.track, sighting) for sighting in sightings)
-        return Passage(len(faces), seen, attendances, ended=self._close((*over, *parted)))
+        unclear = tuple(reason for view in views for reason in self._unclear(view))
+        return Passage(len(faces), seen, attendances, attacks, unclear, ended=self._close((*over, *parted)))
 
     def finish(self) -> tuple[TrackEnd, ...]:
         """End every track, because no more frames will come."""
@@ -75,13 +93,26 @@ class Road:
             self.decider.reject(sighting, reason)
         return reason is None
 
-    def _weigh(self, view: View) -> list[Attendance]:
+    def _weigh(self, image: Image, view: View) -> list[Attendance | Attack]:
         if view.parted is not None:
             self.decider.part(view.parted, view.sighting.track, frames=len(view.vectors))
         for vector in view.dismissed:
             self.decider.contradict(view.sighting, vector)
-        weighed = [self.decider.weigh(view.sighting, vector) for vector in view.vectors]
-        return [attendance for attendance in weighed if attendance is not None]
+        if view.vectors:  # a look that is in doubt may show another face, held up before this one
+            self.liveness.look(image, view.sighting)
+        alive = partial(self.liveness.judge, view.sighting.track)
+        weighed = [self.decider.weigh(view.sighting, vector, alive) for vector in view.vectors]
+        return [outcome for outcome in weighed if outcome is not None]
+
+    def _unclear(self, view: View) -> list[Unclear]:
+        standing = self.decider.standing(view.sighting.track)
+        if standing.outcome is not NoAttendance.NOT_SURELY_LIVE or standing.judgement is None:
+            return []
+        return [] if standing.judgement.unclear is None else [standing.judgement.unclear]
 
     def _close(self, tracks: Iterable[int]) -> tuple[TrackEnd, ...]:
-        return tuple(self.decider.end(track) for track in tracks)
+        return tuple(self._end(track) for track in tracks)
+
+    def _end(self, track: int) -> TrackEnd:
+        self.liveness.forget(track)
+        return self.decider.end(track)

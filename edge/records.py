@@ -143,6 +143,52 @@ class NoAttendance(StrEnum):
     NO_MATCH = "no-match"
     AMBIGUOUS = "ambiguous"
     COOLDOWN = "cooldown"
+    ATTACK = "attack"
+    """A known face, but a picture of it."""
+    NOT_SURELY_LIVE = "not-surely-live"
+    """A known face that could not be judged well enough to say that it is no picture."""
+
+
+class Verdict(StrEnum):
+    """Whether a face is live (ISO/IEC 30107-3 calls what is not a presentation attack)."""
+
+    LIVE = "live"
+    ATTACK = "attack"
+    UNDECIDED = "undecided"
+
+
+class Unclear(StrEnum):
+    """Why a face cannot be judged live or not in a frame."""
+
+    TOO_SMALL = "too-small"
+    AT_EDGE = "at-edge"
+    TOO_CLOSE = "too-close"
+    TOO_BLURRED = "too-blurred"
+    TOO_NOISY = "too-noisy"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the frames of a track so far say about liveness."""
+
+    verdict: Verdict
+    liveness: float | None
+    """Mean over the judged frames, 0 to 1, higher is surer that it is live; None where no model was asked."""
+    frames: int
+    """That were judged."""
+    unclear: Unclear | None
+    """Why the latest frame could not be judged; None where it could."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A picture of somebody enrolled was held up, on one track."""
+
+    track: int
+    frames: int
+    """That were judged."""
+    seen_mono_ms: int
+    """Capture time of the frame that completed the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +219,8 @@ class Standing:
     """What would become of the track if it ended now; None where it became an attendance."""
     open: bool
     """Whether another frame could still change anything."""
+    judgement: Judgement | None = None
+    """Of liveness; None where nobody asked yet."""
 
 
 class ClockState(StrEnum):

@@ -27,18 +27,38 @@ from typing import Any
 import numpy as np
 
 from edge.annotate import Look, Mark, annotate
-from edge.assembly import build_road, open_eyes, open_gallery, threshold_for
+from edge.assembly import Guard, build_road, open_eyes, open_gallery, open_liveness, threshold_for
 from edge.camera import STREAM_SCHEMES, open_camera
 from edge.camera.replay import claimed_frames
 from edge.clip import ClipWriter, frames_per_s, new_clip
-from edge.config import CameraConfig, Config, DecideConfig, QualityConfig, RecognitionConfig, TrackConfig
+from edge.config import (
+    CameraConfig,
+    Config,
+    DecideConfig,
+    LivenessConfig,
+    QualityConfig,
+    RecognitionConfig,
+    TrackConfig,
+)
 from edge.errors import BadImage, InputError
 from edge.evaluate.progress import Progress
 from edge.pipeline import Passage, Road
 from edge.recognition.decide import Decider
 from edge.recognition.gallery import make_gallery
 from edge.recognition.quality import assess
-from edge.records import Attendance, Frame, Image, Match, NoAttendance, Quality, Sighting, Standing, TrackEnd
+from edge.records import (
+    Attack,
+    Attendance,
+    Frame,
+    Image,
+    Judgement,
+    Match,
+    NoAttendance,
+    Quality,
+    Sighting,
+    Standing,
+    TrackEnd,
+)
 from edge.trust.fleetkeys import load_keys_document
 
 FINAL_MS = 1000
@@ -57,6 +77,9 @@ class NobodyKeeps:
 
     def attendance(self, attendance: Attendance, /) -> None:
         """Let it go; the passage tells of it."""
+
+    def attack(self, attack: Attack, /) -> None:
+        """Let it go, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +116,8 @@ class TrackReport:
     from_ms: int
     to_ms: int
     attendance_ms: int | None
+    judgement: Judgement | None = None
+    """Of liveness; None where nobody asked, because nobody was recognised."""
 
     @property
     def person(self) -> str | None:
@@ -178,16 +203,19 @@ def open_viewer(config: Config | None) -> Viewer:
         FixSetup: keys document, gallery, models or configuration cannot be used.
     """
     if config is None:
-        eyes = open_eyes(RecognitionConfig())
+        recognition, limits = RecognitionConfig(), LivenessConfig()
+        eyes = open_eyes(recognition)
         decide, quality, track, camera = DecideConfig(), QualityConfig(), TrackConfig(), CameraConfig()
         gallery = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, {})
     else:
         keys = load_keys_document(config.device.keys_file, config.device.root_thumbprint)
-        eyes = open_eyes(config.recognition)
+        recognition, limits = config.recognition, config.liveness
+        eyes = open_eyes(recognition)
         decide, quality, track, camera = config.decide, config.quality, config.track, config.camera
         gallery = open_gallery(config.device, keys, eyes.embedder.id)
     threshold = threshold_for(decide, eyes.spec, gallery)
-    road = build_road(eyes, track, quality, Decider(decide, gallery, threshold), NobodyKeeps())
+    decider, guard = Decider(decide, gallery, threshold), Guard(open_liveness(limits, recognition))
+    road = build_road(eyes, track, quality, decider, NobodyKeeps(), guard)
     return Viewer(road, camera, decide, track.lost_after_ms, threshold, with_gallery=config is not None)
 
 
@@ -240,11 +268,13 @@ class _Running:
     from_ms: int
     to_ms: int = 0
     match: Match | None = None
+    judgement: Judgement | None = None
     attendance_ms: int | None = None
 
     def see(self, glimpse: Glimpse, at_ms: int) -> None:
         self.to_ms = at_ms
         self.match = glimpse.standing.match
+        self.judgement = glimpse.standing.judgement
 
 
 def _walk(road: Road, frame: Frame, seen: Replay) -> Passage:
@@ -253,7 +283,7 @@ def _walk(road: Road, frame: Frame, seen: Replay) -> Passage:
         passage = road.walk(frame)
     except BadImage:
         seen.bad_frames += 1
-        return Passage(0, (), (), ())
+        return Passage(0, (), (), (), (), ())
     seen.road_ms.append((time.perf_counter() - began_s) * 1000)
     return passage
 
@@ -268,6 +298,7 @@ def _report(end: TrackEnd, running: _Running, viewer: Viewer) -> TrackReport:
         good_frames=end.good_frames,
         outcome=outcome,
         match=running.match,
+        judgement=running.judgement,
         from_ms=running.from_ms,
         to_ms=running.to_ms,
         attendance_ms=running.attendance_ms,
@@ -285,12 +316,17 @@ def json_line(track: TrackReport) -> str:
         "person": track.person,
         "nearest": None if match is None else match.person,
         "similarity": None if match is None else round(match.similarity, 4),
+        "liveness": None if (live := _liveness(track.judgement)) is None else round(live, 4),
         "margin": None if match is None or _alone(match) else round(match.margin, 4),
         "from_s": track.from_ms / 1000,
         "to_s": track.to_ms / 1000,
         "attendance_s": None if track.attendance_ms is None else track.attendance_ms / 1000,
     }
     return json.dumps(told)
+
+
+def _liveness(judgement: Judgement | None) -> float | None:
+    return None if judgement is None else judgement.liveness
 
 
 def _alone(match: Match) -> bool:
@@ -402,7 +438,8 @@ class Drawing:
         return report.attendance_ms is None and at_ms > report.to_ms - FINAL_MS
 
     def _attendance_lines(self, report: TrackReport) -> tuple[str, ...]:
-        return (f"attendance: {report.person}", *self._match_lines(report.match))
+        lines = (f"attendance: {report.person}", *self._match_lines(report.match))
+        return (*lines, *live_lines(report.judgement))
 
     def _final_lines(self, report: TrackReport) -> tuple[str, ...]:
         """Why there is no attendance."""
@@ -413,7 +450,7 @@ class Drawing:
             whom = f"{report.match.person} again within {self._viewer.decide.cooldown_s:g} s"
         else:
             whom = f"nearest {report.match.person}"
-        return (outcome, whom, *self._match_lines(report.match))
+        return (outcome, whom, *self._match_lines(report.match), *live_lines(report.judgement))
 
     def _open_lines(self, image: Image, glimpse: Glimpse) -> tuple[str, ...]:
         """What is still missing."""
@@ -421,7 +458,8 @@ class Drawing:
         if standing.unfit is not None:
             return (self._unfit_line(image, glimpse.sighting, standing.unfit),)
         if standing.match is not None:
-            return (f"{standing.match.person}?", *self._match_lines(standing.match))
+            lines = (f"{standing.match.person}?", *self._match_lines(standing.match))
+            return (*lines, *live_lines(standing.judgement))
         return (f"good frame {standing.good_frames} of {self._viewer.decide.min_good_frames}",)
 
     def _match_lines(self, match: Match | None) -> tuple[str, ...]:
@@ -439,6 +477,14 @@ class Drawing:
         except BadImage:
             told = ""
         return f"{words(reason)}{told}"
+
+
+def live_lines(judgement: Judgement | None) -> tuple[str, ...]:
+    """What is known about liveness, and why not more; nothing where no model was asked."""
+    if judgement is None or (judgement.liveness is None and judgement.unclear is None):
+        return ()
+    mean = "" if judgement.liveness is None else f" {judgement.liveness:.2f} in {judgement.frames} frames"
+    return (f"liveness{mean}{'' if judgement.unclear is None else ': ' + words(judgement.unclear)}",)
 
 
 def _numbered(report: TrackReport, lines: tuple[str, ...]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from types import FrameType
 from edge import __version__
 from edge.assembly import assemble
 from edge.board.clock import Clock
+from edge.board.feedback import Signal, open_feedback
 from edge.board.systemd import Notifier
 from edge.camera import open_camera
 from edge.camera.keep import CameraHealth, CameraKeeper
@@ -53,6 +54,7 @@ class Service:
         self._config = config
         self._board = assemble(config, Clock())
         self._notifier = Notifier()
+        self._feedback = open_feedback(config.feedback)
         self._stop = threading.Event()
         self._slot = Slot()
         self._counters = self._board.reports.counters
@@ -69,12 +71,15 @@ class Service:
             Loop("capture", self._capture),
         )
         log.info(
-            "ready: device=%s gallery=%d people=%d threshold=%.3f",
+            "ready: device=%s gallery=%d people=%d threshold=%.3f liveness=%s",
             config.device.id,
             self._board.gallery.version,
             len(self._board.gallery.people),
             self._board.threshold,
+            "on" if self._board.road.liveness.on else "off",
         )
+        if not self._board.road.liveness.on:
+            log.warning("liveness is off: a photograph of somebody enrolled passes as that person")
 
     def run(self) -> None:
         """Run until a signal, the end of a replayed file, or an error.
@@ -158,7 +163,13 @@ class Service:
             log.info("first frame processed")
         self._counters["frames"] += 1
         self._counters["faces"] += passage.faces
+        for attack in passage.attacks:
+            self._board.publisher.wake()
+            log.warning("attack: track=%d frames=%d", attack.track, attack.frames)
+        if passage.unclear:
+            self._feedback.show(Signal.COME_CLOSER, frame.captured_mono_ms)
         for attendance in passage.attendances:
+            self._feedback.show(Signal.ATTENDANCE, frame.captured_mono_ms)
             self._board.publisher.wake()
             # Neither person nor similarity: a log is not a place for biometric data.
             log.info("attendance: track=%d frames=%d", attendance.track, attendance.frames)

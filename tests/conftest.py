@@ -91,15 +91,28 @@ def minifasnet() -> Path:
     return Path(folder)
 
 
-@pytest.fixture(scope="session")
-def live_models(minifasnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models with those for liveness, built as `make liveness` builds them."""
-    folder = tmp_path_factory.mktemp("models")
+def linked_models(folder: Path) -> Path:
+    """The installed models but those for liveness, which not every machine has."""
     for file in installed_folder().iterdir():
         if file.suffix == ".tflite" or file.name == "manifest.toml":
             (folder / file.name).symlink_to(file)
     for made in folder.glob("minifasnet_*"):
         made.unlink()
+    return folder
+
+
+@pytest.fixture
+def models_without_liveness(tmp_path: Path) -> Path:
+    """Models as they are installed where nobody ran `make liveness`."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return linked_models(folder)
+
+
+@pytest.fixture(scope="session")
+def live_models(minifasnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with those for liveness, built as `make liveness` builds them."""
+    folder = linked_models(tmp_path_factory.mktemp("models"))
     build(str(minifasnet), folder)
     return folder
 

@@ -98,10 +98,37 @@ def files_under(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_a_good_board_is_good_in_every_line(config: Path) -> None:
     found = by_name(check(config, good_clock()))
     assert list(found) == [name for name in CHECKS if name != "certificate"]
-    machine = {"daemon", "disk", "memory", "temperature", "power"}  # of the machine that runs the tests
+    # Of the machine that runs the tests; and liveness, which would refuse this board's rendered walk-pasts.
+    machine = {"daemon", "disk", "memory", "temperature", "power", "liveness"}
     assert {name: f for name, f in found.items() if f.verdict is not OK and name not in machine} == {}
+    assert "off: a photograph passes" in found["liveness"].found
     assert "a face" in found["camera"].found
     assert "enrolled: 1" in found["gallery"].found
+
+
+def with_liveness(config: Path, settings: str) -> Path:
+    edit(config, "enabled = false", settings)
+    return config
+
+
+def test_liveness_is_on_where_its_models_are(config: Path, live_models: Path) -> None:
+    edit(config, "[liveness]", f'[recognition]\nmodels_dir = "{live_models}"\n\n[liveness]')
+    found = by_name(check(with_liveness(config, "required = true"), good_clock()))
+    assert found["liveness"].verdict is OK
+    assert found["liveness"].found.startswith("on: ")
+
+
+def test_liveness_without_its_models_is_a_warning_and_where_it_is_required_a_failure(
+    config: Path, models_without_liveness: Path
+) -> None:
+    edit(config, "[liveness]", f'[recognition]\nmodels_dir = "{models_without_liveness}"\n\n[liveness]')
+    found = by_name(check(with_liveness(config, "enabled = true"), good_clock()))
+    assert found["liveness"].verdict is WARNING
+    assert "make liveness" in (found["liveness"].remedy or "")
+    edit(config, "enabled = true", "required = true")
+    found = by_name(check(config, good_clock()))
+    assert found["liveness"].verdict is FAILURE
+    assert "liveness.toml is not there" in found["liveness"].found
 
 
 def test_a_check_leaves_every_file_and_the_broker_as_they_were(config: Path, broker: ScriptedBroker) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,20 @@ from edge.config import DecideConfig
 from edge.recognition.decide import Decider
 from edge.recognition.gallery import make_gallery
 from edge.recognition.match import best_match, fuse
-from edge.records import Attendance, Box, Face, NoAttendance, Sighting, Standing, TrackEnd, Vector
+from edge.records import (
+    Attack,
+    Attendance,
+    Box,
+    Face,
+    Judgement,
+    NoAttendance,
+    Sighting,
+    Standing,
+    TrackEnd,
+    Unclear,
+    Vector,
+    Verdict,
+)
 
 DIMENSIONS = 8
 THRESHOLD = 0.5
@@ -40,14 +55,19 @@ def decider(**settings: float) -> Decider:
     return Decider(DecideConfig(**settings), gallery, THRESHOLD)  # type: ignore[arg-type]
 
 
+def live() -> Judgement:
+    return Judgement(Verdict.LIVE, liveness=0.9, frames=5, unclear=None)
+
+
 def show(decider: Decider, vectors: list[Vector], track: int = 1, start_ms: int = 0) -> list[Attendance]:
     """Every frame of a track whose face is good; what became an attendance."""
     made = []
     for i, vector in enumerate(vectors):
         sighting = Sighting(track=track, face=FACE, seen_mono_ms=start_ms + 100 * i)
-        attendance = decider.weigh(sighting, vector) if decider.wants(sighting) else None
-        if attendance is not None:
-            made.append(attendance)
+        outcome = decider.weigh(sighting, vector, live) if decider.wants(sighting) else None
+        if outcome is not None:
+            assert isinstance(outcome, Attendance)
+            made.append(outcome)
     return made
 
 
@@ -128,7 +148,7 @@ def test_what_is_seen_of_a_track_after_its_attendance_changes_nothing_of_it() ->
     judge = decider()
     assert len(show(judge, [ANNA] * 3)) == 1
     sighting = Sighting(track=1, face=FACE, seen_mono_ms=10**6)
-    assert judge.weigh(sighting, ANNA) is None, "even after the cooldown: they are still standing there"
+    assert judge.weigh(sighting, ANNA, live) is None, "even after the cooldown: they are still standing there"
     judge.contradict(sighting, BUDI)
     assert judge.end(1).outcome is None
 
@@ -201,3 +221,46 @@ def test_whoever_watches_sees_how_a_track_stands_and_changes_nothing_by_looking(
     assert standing.match is not None
     assert (standing.match.person, standing.match.similarity) == ("E1", attendance.similarity)
     assert deciding.end(1).frames == 4
+
+
+def judged(verdict: Verdict, unclear: Unclear | None = None) -> Judgement:
+    return Judgement(verdict, liveness=0.1, frames=10, unclear=unclear)
+
+
+def feed(judge: Decider, alive: Callable[[], Judgement], frames: int) -> list[Attendance | Attack | None]:
+    sightings = [Sighting(track=1, face=FACE, seen_mono_ms=100 * i) for i in range(frames)]
+    return [judge.weigh(sighting, ANNA, alive) for sighting in sightings if judge.wants(sighting)]
+
+
+def test_a_picture_of_somebody_enrolled_is_one_attack_and_no_attendance() -> None:
+    judge = decider()
+    outcomes = feed(judge, lambda: judged(Verdict.ATTACK), frames=8)
+    assert outcomes == [None, None, Attack(track=1, frames=10, seen_mono_ms=200)]
+    assert not judge.standing(1).open, "a track that was an attack is not judged again"
+    assert judge.end(1).outcome is NoAttendance.ATTACK
+
+
+def test_who_cannot_be_told_from_a_picture_is_no_attendance_until_it_can() -> None:
+    judge = decider()
+    assert set(feed(judge, lambda: judged(Verdict.UNDECIDED, Unclear.TOO_SMALL), frames=5)) == {None}
+    standing = judge.standing(1)
+    assert standing.outcome is NoAttendance.NOT_SURELY_LIVE
+    assert standing.open
+    assert standing.judgement is not None
+    assert standing.judgement.unclear is Unclear.TOO_SMALL
+    (attendance,) = feed(judge, live, frames=1)
+    assert isinstance(attendance, Attendance)
+
+
+def test_liveness_is_asked_only_about_who_would_become_an_attendance() -> None:
+    def never() -> Judgement:
+        raise AssertionError("nobody needs to know")
+
+    judge = decider()
+    for index, vector in enumerate([STRANGER] * 6):
+        judge.weigh(Sighting(track=1, face=FACE, seen_mono_ms=100 * index), vector, never)
+    assert judge.end(1).outcome is NoAttendance.NO_MATCH
+    show(judge, [ANNA] * 3, track=2)
+    for index in range(4):
+        judge.weigh(Sighting(track=3, face=FACE, seen_mono_ms=1000 + 100 * index), ANNA, never)
+    assert judge.end(3).outcome is NoAttendance.COOLDOWN

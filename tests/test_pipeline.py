@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,21 @@ from edge.errors import BadImage, CannotRecord
 from edge.pipeline import Passage, Road
 from edge.recognition.decide import Decider
 from edge.recognition.gallery import make_gallery
+from edge.recognition.liveness import Throttle
 from edge.recognition.track import Tracker
-from edge.records import Attendance, Direction, Frame, Image, NoAttendance, TrackEnd, Vector
+from edge.records import (
+    Attendance,
+    Direction,
+    Frame,
+    Image,
+    Judgement,
+    NoAttendance,
+    Sighting,
+    TrackEnd,
+    Unclear,
+    Vector,
+    Verdict,
+)
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import SigningKey
 from edge.uplink.outbox import Outbox
@@ -140,3 +154,65 @@ def test_if_an_attendance_cannot_be_made_durable_the_road_says_so(
     outbox._database.execute("PRAGMA query_only = 1")  # a disk that has become read-only
     with pytest.raises(CannotRecord, match="cannot be written"):
         take(road, walk(eyes, people["P44"][2]))
+
+
+class Judge:
+    """Liveness that says what it was told to say."""
+
+    on = True
+
+    def __init__(self, verdict: Verdict, unclear: Unclear | None = None) -> None:
+        self.judgement = Judgement(verdict, liveness=0.1, frames=10, unclear=unclear)
+        self.looked: list[int] = []
+        self.forgotten: list[int] = []
+
+    def look(self, image: Image, sighting: Sighting) -> None:
+        self.looked.append(sighting.track)
+
+    def judge(self, track: int) -> Judgement:
+        return self.judgement
+
+    def forget(self, track: int) -> None:
+        self.forgotten.append(track)
+
+
+def guarded_road(eyes: Eyes, outbox: Outbox, people: People, judge: Judge, interval_ms: int | None) -> Road:
+    road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"]}))
+    return dataclasses.replace(road, liveness=judge, attack_reports=Throttle(interval_ms))
+
+
+def test_a_picture_of_somebody_enrolled_is_an_attack_event_where_that_is_asked_for(
+    eyes: Eyes, outbox: Outbox, people: People
+) -> None:
+    judge = Judge(Verdict.ATTACK)
+    road = guarded_road(eyes, outbox, people, judge, interval_ms=0)
+    attendances, ended, passages = take(road, walk(eyes, people["P44"][0]))
+    assert attendances == []
+    assert [end.outcome for end in ended] == [NoAttendance.ATTACK]
+    (attack,) = [attack for passage in passages for attack in passage.attacks]
+    assert attack.track in judge.looked
+    assert judge.forgotten == [end.track for end in ended]
+    (stored,) = outbox.waiting(0, 10)
+    claims = payload(stored.token)
+    assert claims["events"]["urn:hadir:event:attack:1"]["frames"] == 10
+    assert "sub_id" not in claims
+
+
+def test_attacks_are_counted_and_not_sent_where_nobody_asked_for_them(
+    eyes: Eyes, outbox: Outbox, people: People
+) -> None:
+    road = guarded_road(eyes, outbox, people, Judge(Verdict.ATTACK), interval_ms=None)
+    _, ended, passages = take(road, walk(eyes, people["P44"][0]))
+    assert [end.outcome for end in ended] == [NoAttendance.ATTACK]
+    assert sum(len(passage.attacks) for passage in passages) == 1
+    assert outbox.waiting(0, 10) == ()
+
+
+def test_who_cannot_be_told_from_a_picture_is_asked_to_come_closer_and_is_no_attendance(
+    eyes: Eyes, outbox: Outbox, people: People
+) -> None:
+    road = guarded_road(eyes, outbox, people, Judge(Verdict.UNDECIDED, Unclear.TOO_SMALL), interval_ms=None)
+    attendances, ended, passages = take(road, walk(eyes, people["P44"][0]))
+    assert attendances == []
+    assert [end.outcome for end in ended] == [NoAttendance.NOT_SURELY_LIVE]
+    assert {reason for passage in passages for reason in passage.unclear} == {Unclear.TOO_SMALL}

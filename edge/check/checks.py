@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from edge.assembly import open_eyes, open_gallery, threshold_for
+from edge.assembly import MAKE_LIVENESS, open_eyes, open_gallery, open_liveness, threshold_for
 from edge.board.clock import Clock
 from edge.board.health import read_memory, read_space, read_temperatures, read_throttling
 from edge.camera import STREAM_SCHEMES
@@ -57,6 +57,7 @@ CHECKS = (
     "configuration",
     "daemon",
     "models",
+    "liveness",
     "camera",
     "device key",
     "fleet keys",
@@ -88,7 +89,7 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
         first = failed("configuration", error, f"correct {path}; docs/configuration.md lists every key")
         if isinstance(error.__cause__, PermissionError):
             first = _shut_out("configuration", path)
-        needy = [not_looked_at(name, "configuration") for name in CHECKS[1:11] if name != "certificate"]
+        needy = [not_looked_at(name, "configuration") for name in CHECKS[1:12] if name != "certificate"]
         return in_order([first, *needy, *machine])
     device = config.device
     running = holder(device.state_dir / "outbox.db")
@@ -100,6 +101,7 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
         ok("configuration", f"{device.id} at site {device.site}, direction {device.direction} ({path})"),
         _daemon(running),
         *_recognition(config),
+        guarded("liveness", lambda: _liveness(config)),
         guarded("device key", lambda: _device_key(device)),
         *_certificate(config.broker, device.id, now.real_ms / 1000),
         guarded("outbox", lambda: _outbox(device, now.real_ms)),
@@ -189,6 +191,24 @@ def _recognition(config: Config) -> list[Finding]:
     if spec is None or keys is None:
         return [*found, not_looked_at("gallery", "models" if spec is None else "fleet keys")]
     return [*found, _gallery(config, keys, spec)]
+
+
+def _liveness(config: Config) -> Finding:
+    try:
+        liveness = open_liveness(config.liveness, config.recognition)
+    except FixSetup as error:
+        return failed("liveness", error, MAKE_LIVENESS)
+    if liveness.on:
+        return ok(
+            "liveness", "on: the models are there and load; docs/liveness.md tells what they do not stop"
+        )
+    if not config.liveness.enabled:
+        return warning(
+            "liveness", "off: a photograph passes as the person on it", "set liveness.enabled = true"
+        )
+    return warning(
+        "liveness", "off, as its models are missing: a photograph passes as the person on it", MAKE_LIVENESS
+    )
 
 
 def _gallery(config: Config, keys: FleetKeys, spec: EmbedderSpec) -> Finding:

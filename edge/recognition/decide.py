@@ -9,12 +9,32 @@ disagrees is resolved toward nobody.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.config import DecideConfig
 from edge.recognition.gallery import Gallery
 from edge.recognition.match import best_match, fuse
-from edge.records import Attendance, Match, NoAttendance, Sighting, Standing, TrackEnd, Vector
+from edge.records import (
+    Attack,
+    Attendance,
+    Judgement,
+    Match,
+    NoAttendance,
+    Sighting,
+    Standing,
+    TrackEnd,
+    Vector,
+    Verdict,
+)
+
+Alive = Callable[[], Judgement]
+
+NOT_LIVE = {Verdict.ATTACK: NoAttendance.ATTACK, Verdict.UNDECIDED: NoAttendance.NOT_SURELY_LIVE}
+"""What a recognised face becomes that is not live."""
+
+FINAL = (None, NoAttendance.COOLDOWN, NoAttendance.ATTACK)
+"""Outcomes that no later frame of the track changes; None is an attendance."""
 
 
 @dataclass(slots=True)
@@ -36,6 +56,8 @@ class _Evidence:
     match: Match | None = None
     """Of the fused evidence, the latest."""
     best_similarity: float = -1.0
+    judgement: Judgement | None = None
+    """Of liveness, the latest."""
 
 
 class Decider:
@@ -72,8 +94,11 @@ class Decider:
         self._evidence(track).frames -= frames
         self._evidence(new).frames += frames
 
-    def weigh(self, sighting: Sighting, vector: Vector) -> Attendance | None:
-        """Add a good frame to its track; an attendance if the evidence is now enough."""
+    def weigh(self, sighting: Sighting, vector: Vector, alive: Alive) -> Attendance | Attack | None:
+        """Add a good frame to its track; an attendance, or an attack, if the evidence is now enough.
+
+        `alive` is asked only when everything else speaks for an attendance.
+        """
         evidence = self._evidence(sighting.track)
         evidence.good_frames += 1
         if not self._open(evidence):
@@ -84,8 +109,10 @@ class Decider:
         if evidence.weighed_frames < self._config.min_good_frames:
             return None
         fused = evidence.match = best_match(fuse(evidence.vectors), self._gallery)
-        evidence.outcome = self._judge(fused, evidence, sighting.seen_mono_ms)
-        evidence.settled = evidence.outcome in (None, NoAttendance.COOLDOWN) or len(evidence.named) > 1
+        evidence.outcome = self._judge(fused, evidence, sighting.seen_mono_ms, alive)
+        evidence.settled = evidence.outcome in FINAL or len(evidence.named) > 1
+        if evidence.outcome is NoAttendance.ATTACK and evidence.judgement is not None:
+            return Attack(sighting.track, evidence.judgement.frames, sighting.seen_mono_ms)
         if fused is None or evidence.outcome is not None:
             return None
         self._last_attendance_mono_ms[fused.person] = sighting.seen_mono_ms
@@ -107,6 +134,7 @@ class Decider:
             match=evidence.match,
             outcome=self._outcome(evidence),
             open=self._open(evidence),
+            judgement=evidence.judgement,
         )
 
     def end(self, track: int) -> TrackEnd:
@@ -128,7 +156,9 @@ class Decider:
     def _open(self, evidence: _Evidence) -> bool:
         return not evidence.settled and evidence.good_frames < self._config.max_good_frames
 
-    def _judge(self, fused: Match | None, evidence: _Evidence, now_mono_ms: int) -> NoAttendance | None:
+    def _judge(
+        self, fused: Match | None, evidence: _Evidence, now_mono_ms: int, alive: Alive
+    ) -> NoAttendance | None:
         if fused is None:
             return NoAttendance.NO_MATCH
         evidence.best_similarity = max(evidence.best_similarity, fused.similarity)
@@ -141,7 +171,8 @@ class Decider:
         last_mono_ms = self._last_attendance_mono_ms.get(fused.person)
         if last_mono_ms is not None and now_mono_ms - last_mono_ms < self._config.cooldown_s * 1000:
             return NoAttendance.COOLDOWN
-        return None
+        evidence.judgement = alive()
+        return NOT_LIVE.get(evidence.judgement.verdict)
 
     def _evidence(self, track: int) -> _Evidence:
         if track not in self._tracks:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from edge import __version__
 from edge.board.clock import Clock
 from edge.errors import TokenRefused
-from edge.records import Attendance, ChainPosition, Direction, SignedToken, TamperKind
+from edge.records import Attack, Attendance, ChainPosition, Direction, SignedToken, TamperKind
 from edge.steps import Step, reached
 from edge.trust.events import (
     Claims,
+    attack_claims,
     attendance_claims,
     clock_claims,
     resigned_claims,
@@ -57,6 +58,17 @@ class Recorder:
                 embedder=self.embedder[:16],
                 gallery=self.gallery,
                 diagnostics=self.diagnostics,
+            )
+
+        return self.outbox.append(self._signing(claims), made.real_ms)
+
+    def attack(self, attack: Attack) -> StoredEvent:
+        """Record that a picture of somebody was held up."""
+        made = self.clock.read()
+
+        def claims(position: ChainPosition) -> Claims:
+            return attack_claims(
+                self.identity, position, made, frames=attack.frames, seen_mono_ms=attack.seen_mono_ms
             )
 
         return self.outbox.append(self._signing(claims), made.real_ms)

@@ -28,6 +28,8 @@ class Loaded:
     keys: int
     """Version of the keys document."""
     protection: Protection
+    liveness: bool
+    """Whether a face must be a living one before it counts."""
 
 
 def status_payload(
@@ -49,6 +51,7 @@ def status_payload(
         "embedder": loaded.embedder[:16],
         "keys": loaded.keys,
         "key_protection": loaded.protection,
+        "liveness": "on" if loaded.liveness else "off",
         "troubles": list(troubles),
         "head": signed_head(identity, made, end),
     }
