@@ -200,17 +200,12 @@ def build_road(
 
 
 def threshold_for(config: DecideConfig, spec: EmbedderSpec, gallery: Gallery) -> float:
-    """The similarity that the target and the number enrolled ask for, from the manifest's figures.
+    """The similarity that the target and the number enrolled ask for.
 
-    Raises ConfigError where nothing was measured for that target.
+    From the gallery's own figures where it was calibrated, else from the models' manifest.
     """
-    measured = spec.thresholds.fpir_target
-    if config.fpir_target != measured:
-        raise ConfigError(
-            f"decide.fpir_target = {config.fpir_target:g}: the models' manifest has measured thresholds "
-            f"for {measured:g} only; write that or leave the key out"
-        )
-    return spec.threshold(len(gallery.people))
+    thresholds = gallery.thresholds or spec.thresholds
+    return thresholds.at(len(gallery.people), config.fpir_target)
 
 
 def same_person(spec: EmbedderSpec) -> float:

@@ -17,13 +17,13 @@ def add_commands(commands: Subparsers) -> None:
     enrol.add_argument("fleet", type=Path)
     enrol.add_argument("person", help="an id such as E1042, not a name: it travels in every event")
     enrol.add_argument("photo", type=Path, nargs="+", help="one face each; three or more are best")
-    _add_models(enrol)
+    add_models(enrol)
     enrol.set_defaults(act=_enrol)
 
     remove = commands.add_parser("remove", help="take a person out of the signed gallery")
     remove.add_argument("fleet", type=Path)
     remove.add_argument("person", help="the id under which they were enrolled")
-    _add_models(remove)
+    add_models(remove)
     remove.set_defaults(act=_remove)
 
 
@@ -37,7 +37,7 @@ def _remove(options: argparse.Namespace) -> None:
     smaller = without_person(current_gallery(fleet, eyes), options.person)
     boards = publish(fleet, smaller)
     print(f"removed {options.person}; gallery version {smaller.version}, {len(smaller.people)} people")
-    _tell_boards(boards)
+    tell_boards(boards)
 
 
 def _enrol(options: argparse.Namespace) -> None:
@@ -63,15 +63,17 @@ def _enrol(options: argparse.Namespace) -> None:
         f"enrolled {enrolment.person} from {enrolment.photos} photograph(s), least similarity to their mean "
         f"{enrolment.least_similarity:.2f}; gallery version {grown.version}, {len(grown.people)} people"
     )
-    _tell_boards(boards)
+    tell_boards(boards)
 
 
-def _tell_boards(files: tuple[Path, ...]) -> None:
+def tell_boards(files: tuple[Path, ...]) -> None:
+    """Print where each board's gallery lies now."""
     for path in files:
         print(f"board {path.parent.name}: {path}")
 
 
-def _add_models(parser: argparse.ArgumentParser) -> None:
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that looks at photographs or vectors."""
     embedder = RecognitionConfig().embedder
     parser.add_argument("--embedder", default=embedder, help="default %(default)s")
     parser.add_argument(

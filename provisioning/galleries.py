@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +41,7 @@ def current_gallery(fleet: Fleet, eyes: Eyes) -> Gallery:
 
 def with_person(gallery: Gallery, person: str, template: Vector) -> Gallery:
     """The next version, with this person added or replaced."""
-    templates = gallery.templates() | {person: template}
-    return make_gallery(gallery.version + 1, gallery.embedder, gallery.matrix.shape[1], templates)
+    return _next(gallery, gallery.templates() | {person: template})
 
 
 def without_person(gallery: Gallery, person: str) -> Gallery:
@@ -49,7 +49,19 @@ def without_person(gallery: Gallery, person: str) -> Gallery:
     templates = gallery.templates()
     if templates.pop(person, None) is None:
         raise InputError(f"{person}: nobody is enrolled under this id")
-    return make_gallery(gallery.version + 1, gallery.embedder, gallery.matrix.shape[1], templates)
+    return _next(gallery, templates)
+
+
+def _next(gallery: Gallery, templates: Mapping[str, Vector]) -> Gallery:
+    """What was calibrated stays until it is calibrated anew; thresholds follow the number enrolled."""
+    return make_gallery(
+        gallery.version + 1,
+        gallery.embedder,
+        gallery.matrix.shape[1],
+        templates,
+        gallery.thresholds,
+        gallery.raised,
+    )
 
 
 def publish(fleet: Fleet, gallery: Gallery) -> tuple[Path, ...]:

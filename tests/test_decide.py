@@ -264,3 +264,18 @@ def test_liveness_is_asked_only_about_who_would_become_an_attendance() -> None:
     for index in range(4):
         judge.weigh(Sighting(track=3, face=FACE, seen_mono_ms=1000 + 100 * index), ANNA, never)
     assert judge.end(3).outcome is NoAttendance.COOLDOWN
+
+
+def test_who_resembles_somebody_needs_more_than_the_others() -> None:
+    people = {"E1": ANNA, "E2": BUDI}
+    gallery = make_gallery(1, "e" * 64, DIMENSIONS, people, raised={"E1": 0.7})
+    judge = Decider(DecideConfig(), gallery, THRESHOLD)
+    assert show(judge, [toward({0: 0.65})] * 6, track=1) == []
+    assert judge.end(1).outcome is NoAttendance.NO_MATCH
+    assert [made.person for made in show(judge, [toward({0: 0.75})] * 6, track=2)] == ["E1"]
+    assert [made.person for made in show(judge, [toward({1: 0.65})] * 6, track=3)] == ["E2"]
+
+
+def test_a_raised_threshold_below_the_general_one_lowers_nothing() -> None:
+    gallery = make_gallery(1, "e" * 64, DIMENSIONS, {"E1": ANNA}, raised={"E1": 0.1})
+    assert show(Decider(DecideConfig(), gallery, THRESHOLD), [toward({0: 0.3})] * 6) == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge.errors import GalleryError
 from edge.recognition import gallery as gallery_module
 from edge.recognition.gallery import GALLERY_TYP, Gallery, encode_gallery, make_gallery, read_gallery
+from edge.recognition.thresholds import Thresholds
 from edge.records import Vector
 from edge.trust.jws import SigningKey, VerificationKey
 
@@ -67,6 +68,51 @@ def test_reading_and_writing_again_changes_no_byte(
     again = read(path, encoded(key, first), keys)
     assert again.people == first.people
     np.testing.assert_array_equal(again.matrix, first.matrix)
+
+
+TABLE = Thresholds(0.003, (10, 100), (0.45, 0.51), "hadir-provision calibrate")
+
+
+def test_what_was_calibrated_comes_back(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    people = random_templates(20)
+    calibrated = make_gallery(3, EMBEDDER, 16, people, TABLE, {"E3": 0.6125, "nobody": 0.9})
+    gallery = read(path, encoded(key, calibrated), keys)
+    assert gallery.thresholds == TABLE
+    assert gallery.raised == {"E3": 0.6125}
+    assert (gallery.needed("E3", 0.5), gallery.needed("E3", 0.7), gallery.needed("E4", 0.5)) == (
+        0.6125,
+        0.7,
+        0.5,
+    )
+
+
+def test_a_gallery_that_was_not_calibrated_has_no_thresholds(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey]
+) -> None:
+    gallery = read(path, encoded(key), keys)
+    assert (gallery.thresholds, gallery.raised) == (None, {})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Thresholds(0.0, (10,), (0.5,), ""),
+        Thresholds(0.003, (), (), ""),
+        Thresholds(0.003, (10, 10), (0.5, 0.6), ""),
+        Thresholds(0.003, (10, 100), (0.6, 0.5), ""),
+        Thresholds(0.003, (10, 100), (0.6,), ""),
+        Thresholds(0.003, (0,), (0.5,), ""),
+        Thresholds(0.003, (10,), (1.5,), ""),
+        Thresholds(0.003, ("10",), (0.5,), ""),  # type: ignore[arg-type]
+    ],
+)
+def test_thresholds_that_are_none_are_refused_though_they_are_signed(
+    path: Path, key: SigningKey, keys: dict[str, VerificationKey], wrong: Thresholds
+) -> None:
+    with pytest.raises(GalleryError, match="its thresholds are not"):
+        read(path, encoded(key, make_gallery(3, EMBEDDER, 16, random_templates(2), wrong)), keys)
 
 
 def test_an_empty_gallery_can_be_written_and_read(
@@ -183,6 +229,12 @@ def test_a_file_too_large_for_any_gallery_is_refused(
         (b'{"people": ["E1"], "dimensions": true}', b"", "dimensions True are not a whole number from 1"),
         (b'{"people": ["E1"], "dimensions": 1000000}', b"", "dimensions 1000000 are not"),
         (b'{"people": ["E1"], "dimensions": 2}', b"\0" * 5, "5 bytes of templates for 1 people"),
+        (b'{"people": ["E1"], "dimensions": 2, "raised": {"E1": 1.5}}', b"", "no similarity"),
+        (b'{"people": ["E1"], "dimensions": 2, "raised": {"E1": "0.5"}}', b"", "no similarity"),
+        (b'{"people": ["E1"], "dimensions": 2, "raised": {"E1": true}}', b"", "no similarity"),
+        (b'{"people": ["E1"], "dimensions": 2, "raised": {"E9": 0.5}}', b"", "nobody who is enrolled"),
+        (b'{"people": ["E1"], "dimensions": 2, "raised": [1]}', b"", "its index cannot be read"),
+        (b'{"people": ["E1"], "dimensions": 2, "raised": 3}', b"", "its index cannot be read"),
         (b'{"people": ["E1"], "dimensions": 2}', b"", "0 bytes of templates for 1 people"),
     ],
 )

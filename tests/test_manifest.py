@@ -18,10 +18,10 @@ from edge.recognition.manifest import (
     Measured,
     Normalisation,
     Source,
-    Thresholds,
     VectorModelSpec,
     load_manifest,
 )
+from edge.recognition.thresholds import Thresholds
 
 INSTALLED = load_manifest()
 TEXT = (INSTALLED.folder / "manifest.toml").read_text(encoding="utf-8")
@@ -118,7 +118,11 @@ def test_a_folder_given_by_hand_is_read_instead_of_the_installed_one(tmp_path: P
         (r"similarity = \[[\d.]+, ", "similarity = [1.5, ", r"similarity = \[1.5, .*from -1 to 1"),
         (r"similarity = \[[\d.]+, ", "similarity = [0.99, ", r"none lower than the one before"),
         (r"similarity = \[[\d.]+, ", "similarity = [", r"similarity"),
-        (r"fpir_target = [\d.]+", "fpir_target = 3", r"fpir_target = 3; allowed: a number from 0 to 1"),
+        (
+            r"fpir_target = [\d.]+",
+            "fpir_target = 3",
+            r"fpir_target = 3; allowed: a number from 0.0001 to 0.5",
+        ),
     ],
 )
 def test_a_wrong_entry_is_refused_with_file_key_value_and_what_is_allowed(
@@ -293,3 +297,19 @@ def test_one_more_person_never_lowers_the_threshold(points: list[tuple[int, floa
     spec = with_thresholds(sizes, values)
     assert spec.threshold(enrolled + 1) >= spec.threshold(enrolled) - 1e-12
     assert spec.threshold(enrolled) >= values[0]
+
+
+def test_a_smaller_share_of_strangers_counts_as_more_people_enrolled() -> None:
+    spec = with_thresholds((10, 100, 1000), (0.4, 0.5, 0.65))
+    assert spec.threshold(100, 0.003) == spec.threshold(100) == pytest.approx(0.5)
+    assert spec.threshold(100, 0.0003) == pytest.approx(spec.threshold(1000))
+    assert spec.threshold(100, 0.03) == pytest.approx(spec.threshold(10))
+    assert spec.threshold(10, 0.03) == pytest.approx(0.3), "below the smallest size the first slope goes on"
+    assert spec.threshold(1, 0.03) == spec.threshold(10, 0.03)
+
+
+@given(share=st.floats(0.0001, 0.5), enrolled=st.integers(1, 100_000))
+def test_any_share_gives_a_similarity_and_a_larger_one_never_a_stricter(share: float, enrolled: int) -> None:
+    spec = with_thresholds((10, 100, 1000), (0.4, 0.5, 0.65))
+    assert -1 <= spec.threshold(enrolled, 0.5) <= spec.threshold(enrolled, share) + 1e-12
+    assert spec.threshold(enrolled, share) <= spec.threshold(enrolled, 0.0001) + 1e-12 <= 1 + 1e-12

@@ -14,10 +14,12 @@ import pytest
 
 from demo.broker import embedded_broker
 from demo.consumer import listening
-from edge.assembly import Eyes
-from edge.config import load_config
+from edge.assembly import Eyes, threshold_for
+from edge.config import DecideConfig, load_config
 from edge.errors import AlreadyRunning, CannotRecord, ConfigError, GalleryError, InputError
 from edge.loops import Loop
+from edge.recognition.gallery import make_gallery
+from edge.recognition.thresholds import Thresholds
 from edge.records import Frame, Vector
 from edge.service import Service
 from edge.uplink.outbox import Outbox, PreviousRun
@@ -206,10 +208,19 @@ def test_a_place_where_no_outbox_can_be_is_named(fleet: Fleet, eyes: Eyes, clip:
     assert "outbox.db" in refused(config, CannotRecord.exit_code)
 
 
-def test_another_target_than_was_measured_is_not_pretended(fleet: Fleet, eyes: Eyes, clip: Path) -> None:
-    extra = "[decide]\nfpir_target = 0.01\n"
-    config = set_up_board(fleet, eyes, {}, broker_url=NOBODY_LISTENS, clip=clip, extra=extra)
-    assert "decide.fpir_target = 0.01" in refused(config, ConfigError.exit_code)
+def test_any_target_gives_a_threshold_from_the_gallery_where_it_was_calibrated(eyes: Eyes) -> None:
+    people = {
+        f"E{row}": vector
+        for row, vector in enumerate(np.eye(eyes.embedder.dimensions, dtype=np.float32)[:100])
+    }
+    plain = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, people)
+    strict, lax = (
+        threshold_for(DecideConfig(fpir_target=share), eyes.spec, plain) for share in (0.001, 0.01)
+    )
+    assert strict > threshold_for(DecideConfig(), eyes.spec, plain) == eyes.spec.threshold(100) > lax
+    own = Thresholds(0.003, (10, 1000), (0.5, 0.7), "this test")
+    calibrated = make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, people, own)
+    assert threshold_for(DecideConfig(), eyes.spec, calibrated) == pytest.approx(0.6)
 
 
 # What the daemon does when one of its own threads does not go on: in this process, with nothing started.

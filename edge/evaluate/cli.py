@@ -42,12 +42,19 @@ def add_commands(subparsers: Any) -> None:
         ("lfw", _lfw, "verification: FOLDER holds LFW's images/ and pairs.txt"),
         ("openset", _openset, "identification: FNIR at FPIR, for any FOLDER of person/image"),
         ("thresholds", _thresholds, "the similarities for the models' manifest, by number enrolled"),
+        (
+            "calibration",
+            _calibration,
+            "what `hadir-provision calibrate` is worth, for any FOLDER of person/image",
+        ),
     ):
         measure = measures.add_parser(name, help=text, description=text)
         _add_options(measure)
         if act is _openset:
             _add_openset_options(measure)
-        if act is not _thresholds:
+        if act in (_openset, _calibration):
+            _add_degradation(measure)
+        if act in (_lfw, _openset):
             measure.add_argument(
                 "--html", type=Path, metavar="FILE", help="write a report with plots and pictures of people"
             )
@@ -90,6 +97,9 @@ def _add_openset_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="judge at the threshold that the daemon takes for N enrolled; default: for as many as are",
     )
+
+
+def _add_degradation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--degrade",
         choices=DEGRADATIONS,
@@ -156,14 +166,10 @@ def _openset(options: argparse.Namespace) -> None:
     from edge.evaluate import openset  # noqa: PLC0415
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
-    if options.degrade_templates and options.degrade is None:
-        raise InputError("--degrade-templates: says what --degrade changes, which is not given")
     _check_html(options.html)
     album = open_album(options.folder)
     eyes = _open_eyes(options)
-    probes = _embed(album, eyes, options, options.degrade or "")
-    unchanged = options.degrade is None or options.degrade_templates
-    templates = probes if unchanged else _embed(album, eyes, options)
+    probes, templates = _embed_both(album, eyes, options)
     print(openset.HEADING)
     outcomes = []
     cells = openset.cells(options.enrolled)
@@ -189,6 +195,36 @@ def _thresholds(options: argparse.Namespace) -> None:
     result = thresholds.calibrate(Runs(embeddings), roles)
     print(thresholds.report(result, roles, eyes.spec.name, options.folder.name))
     _write(options.json, "evaluate thresholds", embeddings, thresholds.figures(result))
+
+
+def _calibration(options: argparse.Namespace) -> None:
+    from edge.config import DecideConfig  # noqa: PLC0415
+    from edge.evaluate import site_trial  # noqa: PLC0415
+    from edge.evaluate.dataset import open_album  # noqa: PLC0415
+    from edge.evaluate.openset import Runs  # noqa: PLC0415
+
+    album = open_album(options.folder)
+    eyes = _open_eyes(options)
+    probes, templates = _embed_both(album, eyes, options)
+    seen = Runs(probes)
+    enrolled = seen if templates is probes else Runs(templates)
+    print(site_trial.HEADING)
+    trials = []
+    for each in site_trial.run_trials(seen, enrolled, eyes.spec.thresholds, DecideConfig().fpir_target):
+        print(site_trial.line(each), flush=True)
+        trials.append(each)
+    if not trials:
+        raise InputError(f"{options.folder}: too few people with four photographs to calibrate a gallery")
+    _write(options.json, "evaluate calibration", probes, site_trial.figures(trials))
+
+
+def _embed_both(album: Album, eyes: Eyes, options: argparse.Namespace) -> tuple[Embeddings, Embeddings]:
+    """The album as it is seen, and as people are enrolled with it; the same where both are alike."""
+    if options.degrade_templates and options.degrade is None:
+        raise InputError("--degrade-templates: says what --degrade changes, which is not given")
+    probes = _embed(album, eyes, options, options.degrade or "")
+    unchanged = options.degrade is None or options.degrade_templates
+    return probes, probes if unchanged else _embed(album, eyes, options)
 
 
 def _open_eyes(options: argparse.Namespace) -> Eyes:

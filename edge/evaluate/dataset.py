@@ -47,7 +47,7 @@ MAX_PAIRS_BYTES = 16 * 2**20
 
 MAX_PAIRS = 1_000_000
 
-AFTER_VECTORS = ("appearance", "decide", "gallery", "manifest", "match", "track")
+AFTER_VECTORS = ("appearance", "decide", "gallery", "manifest", "match", "tables", "thresholds", "track")
 """Modules of recognition that do not shape a vector; what the manifest says is in the embedder's id."""
 
 FACE_CHOICE = "nearest to the centre"

@@ -150,8 +150,11 @@ class Decider:
 
     def _name(self, evidence: _Evidence, vector: Vector) -> None:
         alone = best_match(vector, self._gallery)
-        if alone is not None and alone.similarity >= self._threshold:
+        if alone is not None and self._reaches(alone):
             evidence.named.add(alone.person)
+
+    def _reaches(self, match: Match) -> bool:
+        return match.similarity >= self._gallery.needed(match.person, self._threshold)
 
     def _open(self, evidence: _Evidence) -> bool:
         return not evidence.settled and evidence.good_frames < self._config.max_good_frames
@@ -164,7 +167,7 @@ class Decider:
         evidence.best_similarity = max(evidence.best_similarity, fused.similarity)
         if evidence.named - {fused.person}:
             return NoAttendance.AMBIGUOUS
-        if fused.similarity < self._threshold:
+        if not self._reaches(fused):
             return NoAttendance.NO_MATCH
         if fused.margin < self._config.min_margin:
             return NoAttendance.AMBIGUOUS

@@ -5,6 +5,11 @@ plaintext whose SHA-256 stands in the head as `result`: length and canonical JSO
 `{"dimensions": d, "people": [ids, sorted]}`, then the templates as little-endian
 float16, row by row. float16 costs at most 5e-4 of cosine and halves the file.
 Encryption at rest wraps this file; it does not change it.
+
+A gallery that was calibrated (`hadir-provision calibrate`) carries thresholds of its own:
+in the head `threshold`: `{"fpir_target", "enrolled": [sizes], "similarity": [one a size]}`,
+in the index `raised`: `{id: similarity}` for those who resemble somebody. Both are left out
+otherwise, and the models' own thresholds hold.
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ import json
 import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import GalleryError, TokenRefused
+from edge.recognition.thresholds import Thresholds
 from edge.records import Vector
 from edge.trust.jws import SigningKey, VerificationKey, sign, verify
 from edge.trust.tokens import PERSON_PATTERN
@@ -35,6 +42,9 @@ MAX_HEAD_BYTES = 8 * 1024
 """The design's limit for a gallery head."""
 
 MAX_DIMENSIONS = 4096
+
+MAX_SIZES = 64
+"""Of a table of thresholds in a head."""
 
 _MAGIC = b"HADIRG1\n"
 _LENGTH = struct.Struct("<I")
@@ -50,18 +60,34 @@ class Gallery:
     people: tuple[str, ...]
     matrix: NDArray[np.float32]
     """(people, dimensions) float32, rows of unit length."""
+    thresholds: Thresholds | None = None
+    """Measured on this gallery; None where it was not calibrated."""
+    raised: Mapping[str, float] = field(default_factory=dict)
+    """The similarity that somebody needs who resembles somebody else, by person id."""
+
+    def needed(self, person: str, general: float) -> float:
+        """The similarity from which a match with this person may count."""
+        return max(general, self.raised.get(person, general))
 
     def templates(self) -> dict[str, Vector]:
         """Person id to template."""
         return dict(zip(self.people, self.matrix, strict=True))
 
 
-def make_gallery(version: int, embedder: str, dimensions: int, templates: Mapping[str, Vector]) -> Gallery:
-    """A gallery from templates, in the file's order and precision."""
+def make_gallery(
+    version: int,
+    embedder: str,
+    dimensions: int,
+    templates: Mapping[str, Vector],
+    thresholds: Thresholds | None = None,
+    raised: Mapping[str, float] | None = None,
+) -> Gallery:
+    """A gallery from templates, in the file's order and precision; `raised` may name others too."""
     people = tuple(sorted(templates))
     rows = [templates[person] for person in people]
     matrix = np.stack(rows) if rows else np.empty((0, dimensions), np.float32)
-    return Gallery(version, embedder, people, _unit_rows(matrix.astype("<f2")))
+    kept = {person: bar for person, bar in (raised or {}).items() if person in templates}
+    return Gallery(version, embedder, people, _unit_rows(matrix.astype("<f2")), thresholds, kept)
 
 
 def encode_gallery(gallery: Gallery, key: SigningKey, *, issuer: str, audience: str, now_s: int) -> bytes:
@@ -76,6 +102,7 @@ def encode_gallery(gallery: Gallery, key: SigningKey, *, issuer: str, audience: 
             "embedder": gallery.embedder,
             "people": len(gallery.people),
             "result": _result(plaintext),
+            **_threshold_claim(gallery.thresholds),
         },
         key,
         GALLERY_TYP,
@@ -127,25 +154,65 @@ def _decode_gallery(
     version = head.get("version")
     if type(version) is not int or version < 1:
         raise GalleryError(f"version {version!r} is not a positive whole number")
-    people, matrix = _decode_plaintext(plaintext)
-    return Gallery(version, embedder, people, matrix)
+    people, raised, matrix = _decode_plaintext(plaintext)
+    return Gallery(version, embedder, people, matrix, _decode_thresholds(head.get("threshold")), raised)
+
+
+def _threshold_claim(thresholds: Thresholds | None) -> dict[str, Any]:
+    if thresholds is None:
+        return {}
+    return {
+        "threshold": {
+            "fpir_target": thresholds.fpir_target,
+            "enrolled": list(thresholds.enrolled),
+            "similarity": list(thresholds.similarity),
+        }
+    }
+
+
+def _decode_thresholds(claim: object) -> Thresholds | None:
+    """From a signed head, and still checked: a mistake of the publisher must not open a door."""
+    if claim is None:
+        return None
+    try:
+        target, enrolled, similarity = (claim[key] for key in ("fpir_target", "enrolled", "similarity"))  # type: ignore[index]
+        usable = (
+            1 <= len(enrolled) == len(similarity) <= MAX_SIZES
+            and all(type(size) is int and size >= 1 for size in enrolled)
+            and all(before < after for before, after in pairwise(enrolled))
+            and all(_is_cosine(value) for value in similarity)
+            and all(before <= after for before, after in pairwise(similarity))
+            and type(target) is float
+            and 0 < target < 1
+        )
+    except (KeyError, TypeError):
+        usable = False
+    if not usable:
+        raise GalleryError("damaged: its thresholds are not a share and a rising table of similarities")
+    return Thresholds(target, tuple(enrolled), tuple(map(float, similarity)), "hadir-provision calibrate")
+
+
+def _is_cosine(value: object) -> bool:
+    return type(value) in (int, float) and -1 <= value <= 1  # type: ignore[operator]
 
 
 def _encode_plaintext(gallery: Gallery) -> bytes:
+    raised = {"raised": dict(gallery.raised)} if gallery.raised else {}
     index = json.dumps(
-        {"dimensions": gallery.matrix.shape[1], "people": list(gallery.people)},
+        {"dimensions": gallery.matrix.shape[1], "people": list(gallery.people), **raised},
         sort_keys=True,
         separators=(",", ":"),
     ).encode("ascii")
     return _LENGTH.pack(len(index)) + index + gallery.matrix.astype("<f2").tobytes()
 
 
-def _decode_plaintext(plaintext: bytes) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+def _decode_plaintext(plaintext: bytes) -> tuple[tuple[str, ...], dict[str, float], NDArray[np.float32]]:
     index_bytes, rows = _split(plaintext, MAX_GALLERY_BYTES, "index")
     try:
         index: Any = json.loads(index_bytes)
         people, dimensions = tuple(index["people"]), index["dimensions"]
-    except (ValueError, KeyError, TypeError) as error:
+        raised = dict(index.get("raised", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GalleryError(f"damaged: its index cannot be read ({error})") from error
     if type(dimensions) is not int or not 1 <= dimensions <= MAX_DIMENSIONS:
         raise GalleryError(f"dimensions {dimensions!r} are not a whole number from 1 to {MAX_DIMENSIONS}")
@@ -153,10 +220,12 @@ def _decode_plaintext(plaintext: bytes) -> tuple[tuple[str, ...], NDArray[np.flo
         raise GalleryError("damaged: a person id is not as ids must be")
     if list(people) != sorted(set(people)):
         raise GalleryError("damaged: person ids are not sorted and unique")
+    if not (raised.keys() <= set(people) and all(map(_is_cosine, raised.values()))):
+        raise GalleryError("damaged: a raised threshold is no similarity, or of nobody who is enrolled")
     if len(rows) != len(people) * dimensions * 2:
         raise GalleryError(f"damaged: {len(rows)} bytes of templates for {len(people)} people")
     matrix = np.frombuffer(rows, "<f2").reshape(len(people), dimensions)
-    return people, _unit_rows(matrix)
+    return people, raised, _unit_rows(matrix)
 
 
 def _unit_rows(matrix: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from edge.errors import ModelError
 from edge.recognition.tables import Table, number_within, open_table
+from edge.recognition.thresholds import Thresholds
 
 SCHEMA = 1
 
@@ -137,18 +137,6 @@ class VectorModelSpec(ModelSpec):
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
-    """The similarity that lets at most `fpir_target` of strangers pass, by number enrolled."""
-
-    fpir_target: float
-    enrolled: tuple[int, ...]
-    """Rising strictly."""
-    similarity: tuple[float, ...]
-    """Never falling: more people enrolled means more chances for a stranger."""
-    measured_by: str
-
-
-@dataclass(frozen=True, slots=True)
 class EmbedderSpec:
     """One or several embedding models, the detector whose keypoints align for them, thresholds."""
 
@@ -185,20 +173,9 @@ class EmbedderSpec:
         canonical = json.dumps(shaping, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def threshold(self, enrolled: int) -> float:
-        """The similarity from which a match may count, with so many people enrolled.
-
-        Linear in log10(enrolled) between the measured sizes, because the best of n strangers'
-        similarities grows about with log n; the smallest size's value below it; above the
-        largest the last slope goes on, which never lowers the threshold.
-        """
-        sizes, values = self.thresholds.enrolled, self.thresholds.similarity
-        if len(sizes) == 1 or enrolled <= sizes[0]:
-            return values[0]
-        right = next((i for i in range(1, len(sizes)) if enrolled <= sizes[i]), len(sizes) - 1)
-        lower, upper = math.log10(sizes[right - 1]), math.log10(sizes[right])
-        share = (math.log10(enrolled) - lower) / (upper - lower)
-        return values[right - 1] + share * (values[right] - values[right - 1])
+    def threshold(self, enrolled: int, fpir_target: float | None = None) -> float:
+        """The similarity from which a match may count; see `Thresholds.at`."""
+        return self.thresholds.at(enrolled, fpir_target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +399,7 @@ def _thresholds(table: Table) -> Thresholds:
         ),
     )
     thresholds = Thresholds(
-        fpir_target=table.number("fpir_target", 0, 1),
+        fpir_target=table.number("fpir_target", 0.0001, 0.5),
         enrolled=tuple(enrolled),
         similarity=tuple(float(value) for value in similarity),
         measured_by=table.text("measured_by"),
