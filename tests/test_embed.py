@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -147,3 +149,17 @@ def test_fixed_normalisation_subtracts_and_divides() -> None:
     levels = normalised_levels(picture, Normalisation("fixed", 127.5, 128.0))
     assert levels[[0, 255]] == pytest.approx([-127.5 / 128, 127.5 / 128])
     assert np.array_equal(normalised_levels(picture, Normalisation("none")), np.arange(256))
+
+
+def test_a_centre_is_taken_from_every_vector_before_vectors_are_compared(
+    people: dict[str, list[tuple[Image, Face]]],
+) -> None:
+    spec = MANIFEST.embedder("sface")
+    bare = replace(spec, models=(replace(spec.models[0], centre=()),))
+    photograph = people["P44"][0]
+    raw = vector_of(Embedder(bare, MANIFEST.folder), photograph)
+    centre = tuple(0.3 * raw[::-1].astype(float))
+    centred = Embedder(replace(bare, models=(replace(bare.models[0], centre=centre),)), MANIFEST.folder)
+    expected = raw - np.array(centre, np.float32)
+    assert vector_of(centred, photograph) == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
+    assert centred.id != bare.id

@@ -240,7 +240,7 @@ def test_a_photograph_without_a_face_is_marked_and_is_like_nobody(tmp_path: Path
     found = embed_album(album, FakeDetector(blind_level=10), FakeEmbedder(bad_level=20), tmp_path / "cache")
     assert found.missing == ("Ann/Ann_0002.png", "Bob/Bob_0002.png")
     first, second = np.array([0, 0, 1]), np.array([1, 2, 3])
-    assert list(found.similarities(first, second)) == pytest.approx([-1, np.cos(0.1), -1])
+    assert list(found.similarities(first, second, found)) == pytest.approx([-1, np.cos(0.1), -1])
 
 
 def test_beside_each_vector_stand_its_box_its_conditions_and_the_time_it_took(tmp_path: Path) -> None:
@@ -882,3 +882,24 @@ def test_people_of_lfw_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixt
     assert measured["tmr_at_fmr_1e-3"] >= 0.9
     assert "tmr_at_fmr_1e-5" not in measured, "6,840 impostor pairs cannot show it"
     assert measured["photographs_without_face"] == 0
+
+
+def test_the_later_photograph_of_an_impostor_pair_is_the_one_from_the_door() -> None:
+    enrolled = np.eye(3, dtype=np.float32)
+    door = np.array([[0, 1, 0], [1, 0, 0], [0.6, 0.8, 0]], np.float32)
+    found = strongest_impostors(enrolled, np.arange(3), keep=3, others=door)
+    pairs = zip(found.first.tolist(), found.second.tolist(), found.similarities.tolist(), strict=True)
+    assert list(pairs) == [(0, 1, pytest.approx(1)), (1, 2, pytest.approx(0.8)), (0, 2, pytest.approx(0.6))]
+
+
+def test_degraded_verification_compares_a_photograph_as_it_is_with_one_from_the_door() -> None:
+    seen = crowd([2] * 40)
+    door = crowd([2] * 40, noise=0.6, seed=0)
+    first, second = np.arange(0, 80, 2), np.arange(1, 80, 2)
+    mated = np.tile([True, False], 40).reshape(2, -1)
+    other = np.stack([second, np.roll(second, 1)], axis=1)
+    folds = lfw.Folds(np.repeat(first, 2).reshape(2, -1), other.reshape(2, -1), mated)
+    clear, degraded = lfw.verify(seen, folds), lfw.verify(seen, folds, door)
+    assert degraded.similarities[0][0] == pytest.approx(float(seen.vectors[0] @ door.vectors[1]), abs=1e-6)
+    assert clear.impostor_pairs == degraded.impostor_pairs
+    assert clear.accuracy > degraded.accuracy

@@ -11,7 +11,7 @@ import pytest
 from edge.errors import BadImage
 from edge.evaluate import coverings
 from edge.evaluate.conditions import CONDITIONS, NAMES, Condition, measure
-from edge.evaluate.degrade import CHANGES, DOOR_FACE_PX, degrade
+from edge.evaluate.degrade import CHANGES, DOOR_FACE_PX, FRAME_PX, JITTER_PX, degrade
 from edge.recognition.align import ARCFACE_POINTS
 from edge.records import Box, Face, Image, Points
 
@@ -145,29 +145,55 @@ def test_the_pose_finds_the_size_of_the_head_whichever_way_it_is_rolled() -> Non
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_a_door_camera_sees_the_face_in_its_own_range_of_sizes(number: int) -> None:
+def test_a_face_made_small_is_of_the_sizes_that_a_door_camera_sees(number: int) -> None:
     image = portrait()
-    seen = degrade(image, FACE, f"Ann/{number}.jpg", "door")
+    seen = degrade(image, FACE, f"Ann/{number}.jpg", "small")
     scale = seen.shape[1] / image.shape[1]
     least, most = DOOR_FACE_PX
     assert least - 1 <= FACE.box.width_px * scale <= most + 1
     assert seen.shape[0] / image.shape[0] == pytest.approx(scale, abs=0.01)
 
 
-def test_a_door_camera_enlarges_nothing() -> None:
+def test_a_small_face_is_not_enlarged() -> None:
     small = Face(Box(90, 80, 120, 120), KEYPOINTS, 0.9)
-    assert degrade(portrait(), small, "Ann/1.jpg", "door").shape == portrait().shape
+    assert degrade(portrait(), small, "Ann/1.jpg", "small").shape == portrait().shape
 
 
 def test_a_tight_crop_is_not_made_too_small_to_look_at() -> None:
     tight: Image = np.full((40, 200, 3), 120, np.uint8)
     wide = Face(Box(0, 0, 200, 40), KEYPOINTS, 0.9)
-    assert min(degrade(tight, wide, "Ann/1.jpg", "door").shape[:2]) >= 32
+    assert min(degrade(tight, wide, "Ann/1.jpg", "small").shape[:2]) >= 32
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_door_camera_sees_a_whole_frame_with_the_photograph_in_its_middle(number: int) -> None:
+    bright = np.full((700, 700, 3), 20, np.uint8)
+    bright[300:400, 300:400] = 250
+    seen = degrade(bright, Face(Box(300, 300, 400, 400), KEYPOINTS, 0.9), f"Ann/{number}.jpg", "door")
+    assert seen.shape == (FRAME_PX[1], FRAME_PX[0], 3)
+    rows, columns = np.nonzero(seen[160:320, 240:400].mean(axis=2) > 0.6 * seen.max())
+    least, most = DOOR_FACE_PX
+    assert least - 6 <= np.ptp(columns) <= most + 6, "the face is as wide as at a door"
+    assert abs(columns.mean() + 240 - 320) < JITTER_PX + 4
+    assert abs(rows.mean() + 160 - 240) < JITTER_PX + 4
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (3700, 2700)])
+def test_a_face_in_the_corner_of_a_large_picture_lies_whole_in_the_frame(corner: tuple[int, int]) -> None:
+    large = np.full((3000, 4000, 3), 20, np.uint8)
+    x, y = corner
+    large[y : y + 300, x : x + 300] = 250
+    seen = degrade(large, Face(Box(x, y, x + 300, y + 300), KEYPOINTS, 0.9), "Ann/1.jpg", "door")
+    rows, columns = np.nonzero(seen.mean(axis=2) > 0.6 * seen.max())
+    least, most = DOOR_FACE_PX
+    assert least - 6 <= np.ptp(columns) <= most + 6
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=6)
 
 
 def test_a_door_camera_is_noisy_and_no_two_exposures_are_alike() -> None:
     plain: Image = np.full((300, 300, 3), 128, np.uint8)
-    seen = [degrade(plain, FACE, f"Ann/{n}.jpg", "door").astype(float) for n in range(20)]
+    door = [degrade(plain, FACE, f"Ann/{n}.jpg", "door")[200:280, 280:360] for n in range(20)]
+    seen = [picture.astype(float) for picture in door]
     assert all(picture.std(axis=(0, 1)).min() > 0.5 for picture in seen)
     means = sorted(picture.mean() for picture in seen)
     assert means[0] < 95

@@ -68,6 +68,11 @@ def test_a_folder_given_by_hand_is_read_instead_of_the_installed_one(tmp_path: P
             "fusion_weight = 0",
             r"fusion_weight = 0; allowed: a number from 0.001 to 1",
         ),
+        (
+            r"fusion_weight = 0.3",
+            "fusion_weight = 0.3\ncentre = [0.1]",
+            r"centre = \[0.1\]; allowed: 128 numbers",
+        ),
         (r"fusion_weight = 0.3", "fusion_weight = nan", r"fusion_weight = nan"),
         (r"fusion_weight = 0.3", "", r"models.facenet.fusion_weight is missing"),
         (

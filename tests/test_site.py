@@ -22,7 +22,7 @@ from edge.evaluate.site import (
     site_thresholds,
     too_alike,
 )
-from edge.evaluate.site_trial import figures, line, needed_similarities, run_trials
+from edge.evaluate.site_trial import figures, line, needed_knowing, needed_similarities, run_trials
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.recognition.thresholds import Thresholds
 from tests.test_evaluate import crowd
@@ -157,6 +157,7 @@ def test_a_stranger_who_is_known_raises_whom_they_resemble_only() -> None:
     runs = Runs(crowd([3] * 80, dimensions=32))
     references, known = runs.first(np.arange(40), 3), runs.first(np.arange(40, 80), 3)
     known.vectors[0] = references.vectors[5]
-    needed = needed_similarities(references, known, LAX, 0.003)
-    assert needed["known"][5] == 1
-    assert needed["raised"][5] < 1
+    needed = needed_similarities(references, LAX, 0.003)
+    knowing = needed_knowing(references, known, needed["general"])
+    assert needed["raised"][5] < knowing[5] == 1
+    assert (knowing >= needed["raised"]).all()

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ DESCRIPTION = """\
 Measure recognition with the daemon's own stages. FOLDER holds person/image, or images/person/image.
 Vectors are kept in a cache, so that only the first run takes minutes; they are biometric data."""
 
-DEGRADATIONS = ("door", "scarf", "mask", "glasses")
+DEGRADATIONS = ("door", "small", "scarf", "mask", "glasses")
 """Of `edge.evaluate.degrade`, which would load OpenCV."""
 
 MAX_ENROLLED = 100_000
@@ -52,7 +53,7 @@ def add_commands(subparsers: Any) -> None:
         _add_options(measure)
         if act is _openset:
             _add_openset_options(measure)
-        if act in (_openset, _calibration):
+        if act in (_lfw, _openset, _calibration):
             _add_degradation(measure)
         if act in (_lfw, _openset):
             measure.add_argument(
@@ -152,14 +153,14 @@ def _lfw(options: argparse.Namespace) -> None:
     album = open_album(options.folder)
     folds = lfw.read_folds(album, options.folder / "pairs.txt")
     eyes = _open_eyes(options)
-    embeddings = _embed(album, eyes, options)
-    result = lfw.verify(embeddings, folds)
+    probes, embeddings = _embed_both(album, eyes, options)
+    result = lfw.verify(embeddings, folds, probes)
     print(lfw.report(result))
-    _write(options.json, "evaluate lfw", embeddings, lfw.figures(result))
+    _write(options.json, "evaluate lfw", probes, lfw.figures(result))
     if options.html is not None:
         from edge.evaluate.lfw_report import lfw_report  # noqa: PLC0415
 
-        _write_html(options.html, lfw_report(_context(eyes, options), embeddings, folds, result))
+        _write_html(options.html, lfw_report(_context(eyes, options), embeddings, probes, folds, result))
 
 
 def _openset(options: argparse.Namespace) -> None:
@@ -195,6 +196,21 @@ def _thresholds(options: argparse.Namespace) -> None:
     result = thresholds.calibrate(Runs(embeddings), roles)
     print(thresholds.report(result, roles, eyes.spec.name, options.folder.name))
     _write(options.json, "evaluate thresholds", embeddings, thresholds.figures(result))
+
+
+def _centre(options: argparse.Namespace) -> None:
+    from edge.evaluate import centre  # noqa: PLC0415
+    from edge.evaluate.dataset import open_album  # noqa: PLC0415
+    from edge.recognition.embed import Embedder  # noqa: PLC0415
+    from edge.recognition.manifest import load_manifest  # noqa: PLC0415
+
+    album = open_album(options.folder)
+    people = centre.choose_people(album, options.folder)
+    eyes = _open_eyes(options)
+    spec = centre.without_centres(eyes.spec)
+    embedder = Embedder(spec, load_manifest(options.models_dir).folder, options.threads)
+    embeddings = _embed(album, replace(eyes, spec=spec, embedder=embedder), options)
+    print(centre.report(centre.centres(embeddings, people, spec), len(people)))
 
 
 def _calibration(options: argparse.Namespace) -> None:

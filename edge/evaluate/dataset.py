@@ -42,6 +42,9 @@ from edge.records import Face, Image, Vector
 NO_SIMILARITY = -1.0
 """Of a pair in which a face was not found: the lowest that a cosine can be."""
 
+VIEW_2 = "pairs.txt"
+"""LFW's pairs to report on."""
+
 MAX_PAIRS_BYTES = 16 * 2**20
 """LFW's largest pairs file has 0.2 MB."""
 
@@ -124,10 +127,12 @@ class Embeddings:
         """The files without a face."""
         return tuple(self.album.files[row] for row in np.flatnonzero(~self.found))
 
-    def similarities(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of pairs of rows; two arrays of one shape give a third."""
-        values = np.einsum("...j,...j->...", self.vectors[first], self.vectors[second])
-        both = self.found[first] & self.found[second]
+    def similarities(
+        self, first: NDArray[np.int64], second: NDArray[np.int64], others: Embeddings
+    ) -> NDArray[np.float32]:
+        """Of pairs of rows, the second of others of the same album; two arrays of one shape give a third."""
+        values = np.einsum("...j,...j->...", self.vectors[first], others.vectors[second])
+        both = self.found[first] & others.found[second]
         return np.where(both, values, np.float32(NO_SIMILARITY)).astype(np.float32)
 
 
@@ -360,6 +365,12 @@ def read_pairs(file: Path) -> tuple[tuple[Pair, ...], ...]:
         for number, line in enumerate(lines[1:], start=2)
     ]
     return tuple(tuple(parsed[at : at + 2 * pairs]) for at in range(0, len(parsed), 2 * pairs))
+
+
+def people_of_pairs(files: Iterable[Path]) -> set[str]:
+    """Everybody who is named in these pairs files. Raises InputError as `read_pairs` does."""
+    pairs = (pair for file in files for fold in read_pairs(file) for pair in fold)
+    return {person for pair in pairs for person, _ in (pair.first, pair.second)}
 
 
 def _header(file: Path, line: str) -> tuple[int, int]:

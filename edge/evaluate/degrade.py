@@ -31,6 +31,18 @@ Change = Callable[[Image, Face, np.random.Generator], Image]
 DOOR_FACE_PX = (48.0, 96.0)
 """Width of the face's box: what the daemon embeds begins at 48, and at 1 m a door camera sees about 96."""
 
+FRAME_PX = (640, 480)
+"""Width and height of a door camera's frame: the daemon's default."""
+
+JITTER_PX = 16
+"""So far the photograph's middle may lie from the frame's: one cell of the detector at its coarsest."""
+
+SURROUND_BLUR_PX = 30.0
+"""Of what is made up around the photograph; it shows no face and no edge of a picture."""
+
+SOFT_PX = 9
+"""Over so many pixels the photograph goes over into it."""
+
 LEAST_SIDE_PX = 32
 """A picture is not made smaller than this; the detector needs 16."""
 
@@ -42,9 +54,64 @@ def degrade(image: Image, face: Face, file: str, name: str) -> Image:
 
 
 def see_through_door_camera(image: Image, face: Face, rng: np.random.Generator) -> Image:
-    """Smaller, moved, dim or bright, noisy and compressed.
+    """In a door camera's frame: small, moved, dim or bright, noisy and compressed.
 
-    - The face becomes DOOR_FACE_PX wide, evenly drawn; a smaller one is not enlarged.
+    As `see_small`, but the photograph lies in a FRAME_PX of its own blurred surround, as a face at a
+    door does, and so is found by a detector that sees the whole frame shrunk. The middle of the
+    photograph stays within JITTER_PX of the frame's, so that whoever is nearest to it still is.
+
+    Raises BadImage where the face has no width.
+    """
+    small, scale = _shrunk(image, face, rng)
+    shift = rng.uniform(-JITTER_PX, JITTER_PX, 2)
+    return _taken(_framed(small, _into_frame(small, face, scale, shift)), face.box.width_px * scale, rng)
+
+
+def see_small(image: Image, face: Face, rng: np.random.Generator) -> Image:
+    """The photograph itself: smaller, moved, dim or bright, noisy and compressed.
+
+    The face becomes DOOR_FACE_PX wide, evenly drawn; a smaller one is not enlarged. A detector sees
+    this small picture at its full size, which flatters it.
+
+    Raises BadImage where the face has no width.
+    """
+    small, scale = _shrunk(image, face, rng)
+    return _taken(small, face.box.width_px * scale, rng)
+
+
+def _shrunk(image: Image, face: Face, rng: np.random.Generator) -> tuple[Image, float]:
+    if not face.box.width_px > 0:
+        raise BadImage("a face without width")
+    scale = min(1.0, rng.uniform(*DOOR_FACE_PX) / face.box.width_px)
+    scale = min(1.0, max(scale, LEAST_SIDE_PX / min(image.shape[:2])))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+def _into_frame(small: Image, face: Face, scale: float, shift: NDArray[np.float64]) -> tuple[int, int]:
+    """Where the photograph's upper left corner goes: middle to middle, but the whole face inside."""
+    box = scale * np.array([[face.box.x1, face.box.y1], [face.box.x2, face.box.y2]])
+    middle = (np.array(FRAME_PX) - small.shape[1::-1]) / 2 + shift
+    left, top = np.clip(middle, -box[0], np.maximum(FRAME_PX - box[1], -box[0]))
+    return round(float(left)), round(float(top))
+
+
+def _framed(small: Image, corner: tuple[int, int]) -> Image:
+    """The photograph in a frame that it fills itself, enlarged, upside down and blurred: no second face."""
+    move = np.array([[1, 0, corner[0]], [0, 1, corner[1]]], np.float64)
+    sharp = cv2.warpAffine(small, move, FRAME_PX)
+    inside = cv2.warpAffine(np.ones(small.shape[:2], np.float32), move, FRAME_PX)
+    # The photograph's own edge becomes soft, or the detector would see a picture hung on a wall.
+    share = np.asarray(cv2.blur(cv2.erode(inside, np.ones((SOFT_PX, SOFT_PX))), (SOFT_PX, SOFT_PX)))[
+        ..., None
+    ]
+    surround = cv2.GaussianBlur(cv2.resize(small[::-1], FRAME_PX), (0, 0), SURROUND_BLUR_PX)
+    return np.asarray(share * sharp + (1 - share) * surround + 0.5, np.uint8)
+
+
+def _taken(picture: Image, face_px: float, rng: np.random.Generator) -> Image:
+    """As a camera takes it.
+
     - Motion: up to 8 % of the face's width in any direction, which is 12 mm: 0.36 m/s across the
       view in an exposure of 1/30 s.
     - Lens: Gaussian of 0.4 to 0.8 px. White balance: up to 6 % off in each channel.
@@ -53,17 +120,8 @@ def see_through_door_camera(image: Image, face: Face, rng: np.random.Generator) 
       for each grey level more (a 1/3" sensor indoors; `demo.walkpast` draws from about the same).
       Grey in every pixel, colour in every fourth, as demosaicing leaves it.
     - JPEG of quality 50 to 85, as cameras over USB and RTSP give.
-
-    Raises BadImage where the face has no width.
     """
-    if not face.box.width_px > 0:
-        raise BadImage("a face without width")
-    target_px = rng.uniform(*DOOR_FACE_PX)
-    scale = min(1.0, target_px / face.box.width_px)
-    scale = min(1.0, max(scale, LEAST_SIDE_PX / min(image.shape[:2])))
-    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
-    moved = _moved(small, face.box.width_px * scale * rng.uniform(0, 0.08), rng.uniform(0, np.pi))
+    moved = _moved(picture.astype(np.float32), face_px * rng.uniform(0, 0.08), rng.uniform(0, np.pi))
     light = np.asarray(cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.4, 0.8)), np.float32)
     light *= (rng.uniform(0.55, 1.25) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
     noise = _noise(light, read=rng.uniform(1, 3), shot=rng.uniform(0.02, 0.12), rng=rng)
@@ -99,6 +157,7 @@ def _compressed(image: Image, quality: int) -> Image:
 CHANGES: Mapping[str, Change] = MappingProxyType(
     {
         "door": see_through_door_camera,
+        "small": see_small,
         "scarf": put_on_scarf,
         "mask": put_on_mask,
         "glasses": put_on_glasses,

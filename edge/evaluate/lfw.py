@@ -8,6 +8,9 @@ The true-match rates take the 3,000 mated pairs of View 2 and, as impostors, eve
 photographs of different people in the folder: View 2's own 3,000 non-mated pairs cannot
 show a rate of one in ten thousand.
 
+With `--degrade`, the second photograph of each pair is degraded, among the impostors the one that
+stands later in the folder: a photograph from enrolment against one from the door.
+
 Intervals draw people anew: for the accuracy at the folds' own thresholds, for a true-match
 rate together with the impostors' threshold.
 """
@@ -97,15 +100,20 @@ def read_folds(album: Album, pairs_file: Path) -> Folds:
     return Folds(first.reshape(shape), second.reshape(shape), mated.reshape(shape))
 
 
-def verify(embeddings: Embeddings, folds: Folds) -> Verification:
-    """Measure accuracy on the folds, and true matches against all impostor pairs of the album."""
+def verify(embeddings: Embeddings, folds: Folds, probes: Embeddings | None = None) -> Verification:
+    """Measure accuracy on the folds, and true matches against all impostor pairs of the album.
+
+    The second photograph of each pair is that of `probes`, the same album as it is seen at the
+    door, where they are given.
+    """
+    probes = embeddings if probes is None else probes
     labels = embeddings.album.labels
     weights = draw_people(len(embeddings.album.people))
-    similarities = embeddings.similarities(folds.first, folds.second)
+    similarities = embeddings.similarities(folds.first, folds.second, probes)
     accuracies, thresholds = fold_accuracies(similarities, folds.mated)
     right = (similarities >= thresholds[:, np.newaxis]) == folds.mated
     impostor_pairs = count_impostor_pairs(labels)
-    impostors = _impostors(embeddings, impostor_pairs)
+    impostors = _impostors(embeddings, probes, impostor_pairs)
     return Verification(
         accuracy=float(accuracies.mean()),
         accuracy_interval=_accuracy_interval(right, labels[folds.first], labels[folds.second], weights),
@@ -183,12 +191,13 @@ def _accuracy_interval(
     return interval(counts @ right.ravel() / counts.sum(axis=1, dtype=np.float64))
 
 
-def _impostors(embeddings: Embeddings, impostor_pairs: int) -> Impostors:
+def _impostors(embeddings: Embeddings, probes: Embeddings, impostor_pairs: int) -> Impostors:
     """The upper tail. Pairs with a photograph in which no face was found count, and never pass."""
     # A draw of people can have more of the similar pairs than the album itself; half as many more suffice.
     keep = 1 + admitted(impostor_pairs, max(FALSE_MATCH_RATES)) * 3 // 2
-    rows = np.flatnonzero(embeddings.found)
-    strongest = strongest_impostors(embeddings.vectors[rows], embeddings.album.labels[rows], keep)
+    rows = np.flatnonzero(embeddings.found & probes.found)
+    labels, others = embeddings.album.labels[rows], probes.vectors[rows]
+    strongest = strongest_impostors(embeddings.vectors[rows], labels, keep, others=others)
     return replace(strongest, first=rows[strongest.first], second=rows[strongest.second])
 
 

@@ -25,8 +25,10 @@ from edge.evaluate.report import (
 )
 
 
-def lfw_report(context: Context, embeddings: Embeddings, folds: lfw.Folds, result: lfw.Verification) -> str:
-    """The page for `evaluate lfw`."""
+def lfw_report(
+    context: Context, embeddings: Embeddings, probes: Embeddings, folds: lfw.Folds, result: lfw.Verification
+) -> str:
+    """The page for `evaluate lfw`; the second photograph of each pair is the probes'."""
     title = f"Are two photographs of one person? {context.folder}"
     low, high = result.accuracy_interval
     summary = page.section(
@@ -54,13 +56,13 @@ def lfw_report(context: Context, embeddings: Embeddings, folds: lfw.Folds, resul
                 "View 2's pairs; where the two areas overlap, no threshold is right for both.",
             ),
         ),
-        _lfw_pairs(context, embeddings, folds, result),
-        _lfw_conditions(embeddings, folds, result),
-        times(embeddings),
+        _lfw_pairs(context, embeddings, probes, folds, result),
+        _lfw_conditions(embeddings, probes, folds, result),
+        times(probes),
         choices(context),
-        about(context, embeddings, embeddings),
+        about(context, probes, embeddings),
     ]
-    return page.page(title, below(context, embeddings), body)
+    return page.page(title, below(context, probes), body)
 
 
 def _true_match_table(result: lfw.Verification) -> str:
@@ -106,8 +108,10 @@ def _roc(mated: NDArray[np.float32], result: lfw.Verification) -> str:
     return page.figure(chart, "Impostors are all pairs of photographs of different people in the folder.")
 
 
-def _lfw_pairs(context: Context, embeddings: Embeddings, folds: lfw.Folds, result: lfw.Verification) -> str:
-    pictures = Pictures(embeddings, context.detector)
+def _lfw_pairs(
+    context: Context, embeddings: Embeddings, probes: Embeddings, folds: lfw.Folds, result: lfw.Verification
+) -> str:
+    pictures = Pictures(embeddings, context.detector), Pictures(probes, context.detector)
     mated = folds.mated.ravel()
     first, second = folds.first.ravel()[mated], folds.second.ravel()[mated]
     similarities = result.similarities.ravel()[mated]
@@ -126,24 +130,29 @@ def _lfw_pairs(context: Context, embeddings: Embeddings, folds: lfw.Folds, resul
     return page.section(
         "The hardest pairs",
         "<h3>One person, least alike</h3>",
-        shown(alike, pictures, pictures, ("first", "second")),
+        shown(alike, *pictures, ("first", "second")),
         "<h3>Two people, most alike</h3>",
         page.paragraph(
             "Of all pairs in the folder, each two people once. Wrong labels show here first.", "soft"
         ),
-        shown(different.values(), pictures, pictures, ("first", "second")),
+        shown(different.values(), *pictures, ("first", "second")),
     )
 
 
-def _lfw_conditions(embeddings: Embeddings, folds: lfw.Folds, result: lfw.Verification) -> str:
+def _lfw_conditions(
+    embeddings: Embeddings, probes: Embeddings, folds: lfw.Folds, result: lfw.Verification
+) -> str:
     threshold = statistics.mean(result.thresholds)
     wrong = (result.similarities >= threshold) != folds.mated
-    rows = np.concatenate([folds.first.ravel(), folds.second.ravel()])
+    both = embeddings is probes
+    rows = np.concatenate([folds.first.ravel(), folds.second.ravel()]) if both else folds.second.ravel()
+    counted = (
+        "for each of its photographs" if both else f"for its second photograph, with {probes.degradation}"
+    )
     return page.section(
         "What wrongly judged pairs have in common",
         page.paragraph(
-            f"At {threshold:.3f}; each pair counts once for each of its photographs. Bins with few photographs "
-            "say little."
+            f"At {threshold:.3f}; each pair counts once {counted}. Bins with few photographs say little."
         ),
-        bins(embeddings, rows, np.tile(wrong.ravel(), 2), "wrong %"),
+        bins(probes, rows, np.tile(wrong.ravel(), 2 if both else 1), "wrong %"),
     )

@@ -43,6 +43,7 @@ LIKE_ENROLLED, LIKE_TEMPLATES = 200, 3
 
 SEEN_AS = {
     "door": "as a door camera sees them",
+    "small": "made small",
     "scarf": "in headscarves",
     "mask": "in masks",
     "glasses": "in glasses",

@@ -93,18 +93,25 @@ class Impostors:
 
 
 def strongest_impostors(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], keep: int, chunk: int = 512
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    keep: int,
+    chunk: int = 512,
+    others: NDArray[np.float32] | None = None,
 ) -> Impostors:
     """The `keep` most similar of all pairs of rows with different labels.
+
+    The later row of a pair is taken from `others` where they are given.
 
     Computed a few rows at a time: memory grows with `keep` and with chunk x rows, not with
     the number of pairs (87 million for LFW). Fewer are given where there are fewer pairs.
     """
+    others = vectors if others is None else others
     kept = np.zeros(0, np.float32)
     pairs = np.zeros((2, 0), np.int64)
     least = np.float32(-np.inf)
     for begin in range(0, len(vectors), chunk):
-        block = vectors[begin : begin + chunk] @ vectors[begin:].T
+        block = vectors[begin : begin + chunk] @ others[begin:].T
         columns = np.arange(begin, len(vectors))
         rows = columns[: len(block), np.newaxis]
         wanted = np.nonzero((columns > rows) & (labels[columns] != labels[rows]) & (block > least))

@@ -6,8 +6,9 @@ three photographs a reference. Each gallery is then judged four times:
 - `shipped`: the models' threshold for so many enrolled;
 - `general`: the threshold that the gallery's own people ask for (`edge.evaluate.site`);
 - `raised`: the same, and more for those who resemble somebody who is enrolled;
-- `known`: the same, and more for those who resemble a stranger whose first three photographs
-  are known, as after `hadir-provision calibrate --strangers`.
+- `known`: the same, and more for those whom a stranger resembles who passed at `general`, by that
+  stranger's first three photographs: as after `hadir-provision calibrate --strangers` with everybody
+  whom the door once took for an employee.
 
 So that all four compare, strangers' probes begin after those three photographs, and
 strangers with no further photograph are left out.
@@ -16,7 +17,7 @@ strangers with no further photograph are left out.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +49,6 @@ class Rates:
     """Of mated probes."""
     fpir: float
     """Of strangers' probes."""
-    fnir_of_raised: float | None
-    """Of mated probes of those who need more than the others; None where nobody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +83,22 @@ def run_trials(
 def _trials(
     seen: Runs, enrolled: Runs, shipped: Thresholds, fpir_target: float, cell: Cell, seeds: Sequence[int]
 ) -> Trials:
+    probes = seen.fused(TEMPLATES, cell.frames)
     by_way: dict[str, list[Rates]] = {way: [] for way in WAYS}
     raised: dict[str, list[int]] = {way: [] for way in WAYS}
     strangers = []
     for seed in seeds:
         eligible = np.flatnonzero(seen.sizes >= TEMPLATES + cell.frames)
         people = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
-        rest = np.setdiff1d(np.arange(len(seen.sizes)), people)
         references = enrolled.first(people, TEMPLATES)
-        known = seen.first(rest, TEMPLATES)
-        judge = _judge(references, seen.fused(TEMPLATES, cell.frames), people, rest)
-        strangers.append(int(np.isin(seen.fused(TEMPLATES, cell.frames).owners, rest).sum()))
-        for way, needed in needed_similarities(references, known, shipped, fpir_target).items():
-            by_way[way].append(judge(needed))
-            raised[way].append(int(np.sum(needed > needed.min())))
+        compared = _compare(references, probes, people)
+        needed = needed_similarities(references, shipped, fpir_target)
+        passed = compared.strangers_passing(needed["general"])
+        needed["known"] = needed_knowing(references, enrolled.first(passed, TEMPLATES), needed["general"])
+        for way, similarities in needed.items():
+            by_way[way].append(compared.rates(similarities))
+            raised[way].append(int(np.sum(similarities > similarities.min())))
+        strangers.append(len(compared.strangers))
     return Trials(
         cell,
         {way: tuple(rates) for way, rates in by_way.items()},
@@ -106,49 +107,68 @@ def _trials(
     )
 
 
-def needed_similarities(
-    references: Fused, known: Fused, shipped: Thresholds, fpir_target: float
-) -> dict[str, Needed]:
-    """The similarity that each reference needs, by way of judging."""
-    people = tuple(str(owner) for owner in references.owners)
-    gallery = Gallery(1, "", people, references.vectors)
-    general = site_thresholds(references.vectors, shipped, fpir_target).at(len(people), fpir_target)
-    bars = {
-        "shipped": (shipped.at(len(people), fpir_target), {}),
-        "general": (general, {}),
-        "raised": (general, raised_thresholds(gallery, general)),
-        "known": (general, raised_thresholds(gallery, general, [known.vectors])),
-    }
+def needed_similarities(references: Fused, shipped: Thresholds, fpir_target: float) -> dict[str, Needed]:
+    """The similarity that each reference needs, by way of judging; all but `known`."""
+    count = len(references.owners)
+    general = site_thresholds(references.vectors, shipped, fpir_target).at(count, fpir_target)
     return {
-        way: np.array([max(least, raised.get(person, least)) for person in people], np.float32)
-        for way, (least, raised) in bars.items()
+        "shipped": np.full(count, shipped.at(count, fpir_target), np.float32),
+        "general": np.full(count, general, np.float32),
+        "raised": _raised(references, general, []),
     }
 
 
-def _judge(
-    references: Fused, probes: Fused, people: NDArray[np.int64], rest: NDArray[np.int64]
-) -> Callable[[Needed], Rates]:
-    """Compares once; what it gives says the rates for any similarities that are needed."""
-    mated, strangers = probes.of(people), probes.of(rest)
-    similarities = compare(mated, references)
+def needed_knowing(references: Fused, strangers: Fused, general: Needed) -> Needed:
+    """The same where these strangers are known."""
+    return _raised(references, float(general.max()), [strangers.vectors])
+
+
+def _raised(references: Fused, general: float, strangers: Sequence[NDArray[np.float32]]) -> Needed:
+    people = tuple(str(owner) for owner in references.owners)
+    raised = raised_thresholds(Gallery(1, "", people, references.vectors), general, strangers)
+    return np.array([max(general, raised.get(person, general)) for person in people], np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """Everything of one seed that does not depend on what is needed."""
+
+    mine: NDArray[np.float32]
+    """(mated probes,): to the own reference."""
+    rivals: NDArray[np.float32]
+    """(mated probes,): to the most similar reference of anybody else."""
+    place: NDArray[np.int64]
+    """(mated probes,): the own reference's number."""
+    strangers: NDArray[np.float32]
+    """(strangers' probes,): to the most similar reference."""
+    taken_for: NDArray[np.int64]
+    """(strangers' probes,): its number."""
+    owners: NDArray[np.int64]
+    """(strangers' probes,): whose they are."""
+
+    def rates(self, needed: Needed) -> Rates:
+        found = (self.mine > self.rivals) & (self.mine >= needed[self.place])
+        passed = self.strangers >= needed[self.taken_for]
+        return Rates(fnir=100 * float(np.mean(~found)), fpir=100 * float(np.mean(passed)))
+
+    def strangers_passing(self, needed: Needed) -> NDArray[np.int64]:
+        """The people of whom a probe passes."""
+        return np.unique(self.owners[self.strangers >= needed[self.taken_for]])
+
+
+def _compare(references: Fused, probes: Fused, people: NDArray[np.int64]) -> Compared:
+    mated = probes.of(people)
+    strangers = probes.of(np.setdiff1d(probes.owners, people))
+    similarities, foreign = compare(mated, references), compare(strangers, references)
     own = mated.owners[:, np.newaxis] == references.owners
-    mine = similarities[own]
-    rivals = np.where(own, np.float32(NO_SIMILARITY), similarities).max(axis=1)
-    place = own.argmax(axis=1)
-    foreign = compare(strangers, references)
-    taken_for = foreign.argmax(axis=1)
-    nearest = foreign.max(axis=1)
-
-    def rates(needed: Needed) -> Rates:
-        missed = ~((mine > rivals) & (mine >= needed[place]))
-        of_raised = missed[needed[place] > needed.min()]
-        return Rates(
-            fnir=100 * float(missed.mean()),
-            fpir=100 * float(np.mean(nearest >= needed[taken_for])),
-            fnir_of_raised=100 * float(of_raised.mean()) if len(of_raised) else None,
-        )
-
-    return rates
+    return Compared(
+        mine=similarities[own],
+        rivals=np.where(own, np.float32(NO_SIMILARITY), similarities).max(axis=1),
+        place=own.argmax(axis=1),
+        strangers=foreign.max(axis=1),
+        taken_for=foreign.argmax(axis=1),
+        owners=strangers.owners,
+    )
 
 
 def figures(trials: Sequence[Trials]) -> dict[str, Figure]:
@@ -164,7 +184,7 @@ def figures(trials: Sequence[Trials]) -> dict[str, Figure]:
 
 HEADING = (
     "FNIR and FPIR in percent at the models' threshold, at the gallery's own, with more for those who resemble\n"
-    "somebody enrolled, and with more for those who resemble a known stranger; means of ten seeds.\n"
+    "somebody enrolled, and with more for whom a stranger resembles who passed; means of ten seeds.\n"
     f"{'enrolled':>8} {'frames':>6}"
     + "".join(f" {way + ': FNIR':>14} {'FPIR':>6}" for way in WAYS)
     + f" {'raised':>7} {'known':>6} {'strangers':>9}"

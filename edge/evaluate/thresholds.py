@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-from edge.evaluate.dataset import Album, read_pairs
+from edge.evaluate.dataset import VIEW_2, Album, people_of_pairs
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.openset import Cell, Runs, compare
 from edge.evaluate.progress import Progress
@@ -49,7 +49,6 @@ STEPS = 10_000
 """Thresholds are rounded up to a ten-thousandth."""
 
 VIEW_1 = ("pairsDevTrain.txt", "pairsDevTest.txt")
-VIEW_2 = "pairs.txt"
 
 People = NDArray[np.int64]
 """Numbers of people, in the order of the album's."""
@@ -100,7 +99,7 @@ def assign_roles(album: Album, folder: Path) -> Roles:
     everyone = np.arange(len(album.people))
     if not any((folder / name).exists() for name in (*VIEW_1, VIEW_2)):
         return Roles(everyone, everyone[:0])
-    view_1, view_2 = _people_of([folder / name for name in VIEW_1]), _people_of([folder / VIEW_2])
+    view_1, view_2 = people_of_pairs([folder / name for name in VIEW_1]), people_of_pairs([folder / VIEW_2])
     checking = [person in view_2 and person not in view_1 for person in album.people]
     return Roles(everyone[np.logical_not(checking)], everyone[checking])
 
@@ -153,11 +152,6 @@ def combine(measurements: Sequence[Measurement]) -> dict[int, float]:
 
 def _rounded_up(similarity: float) -> float:
     return math.ceil(round(similarity * STEPS, 6)) / STEPS  # 0.4501 * 10,000 is not quite 4,501
-
-
-def _people_of(files: Sequence[Path]) -> set[str]:
-    pairs = (pair for file in files for fold in read_pairs(file) for pair in fold)
-    return {person for pair in pairs for person, _ in (pair.first, pair.second)}
 
 
 def _measure(runs: Runs, people: People, cell: Cell, seeds: Sequence[int]) -> Measurement:

@@ -1,6 +1,7 @@
 """Turns a face into the one unit vector that stands for it.
 
 One class for every embedder of the manifest: one model or several, whose unit vectors are
+centred (the mean of many people's is taken away, and they are made unit vectors again),
 weighted by the root of their share and joined, so that the cosine of two joined vectors is
 the weighted mean of the models' own cosines.
 """
@@ -38,6 +39,7 @@ class Embedder:
         self.dimensions = spec.dimensions
         self._refiner = Refiner(spec.refiner, folder, threads)
         self._networks = tuple(Network(model, folder, threads) for model in spec.models)
+        self._centres = tuple(np.array(model.centre or (0.0,), np.float32) for model in spec.models)
 
     def crops(self, image: Image, face: Face) -> tuple[Image, ...]:
         """The aligned crop for each model, (crop_px, crop_px, 3) uint8, BGR, after a second look at the face.
@@ -54,9 +56,11 @@ class Embedder:
         Raises ModelError where a model gives no finite direction: a crop is bytes, so the
         fault is then the model's and not the picture's.
         """
+        vectors = map(_embedded, self._networks, crops)
+        centred = (vector - centre for vector, centre in zip(vectors, self._centres, strict=True))
         parts = [
-            _embedded(network, picture) * np.float32(weight**0.5)
-            for network, picture, weight in zip(self._networks, crops, self.spec.weights, strict=True)
+            unit(vector, model.key) * np.float32(weight**0.5)
+            for vector, model, weight in zip(centred, self.spec.models, self.spec.weights, strict=True)
         ]
         return unit(np.concatenate(parts), self.spec.name)
 

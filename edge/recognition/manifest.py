@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ MAX_SIDE_PX = 4096
 """No model of this size class takes a larger side."""
 
 MAX_DIMENSIONS = 4096
+
+LONGEST_CENTRE = 0.7
+"""A mean of unit vectors longer than that would leave hardly anything to tell people apart by."""
 
 Dtype = Literal["float32", "int8"]
 ColourOrder = Literal["RGB", "BGR"]
@@ -119,6 +123,9 @@ class VectorModelSpec(ModelSpec):
     dimensions: int
     fusion_weight: float
     """Before it is divided by the sum of an embedder's weights."""
+    centre: tuple[float, ...] = ()
+    """The mean of many people's unit vectors, which is taken from each vector before it is made a unit
+    vector again: faces have much in common, and cosines should not be about that. Empty: nothing."""
 
     def shaping(self) -> dict[str, Any]:
         """What shapes this model's part of a vector, its weight excepted."""
@@ -133,6 +140,7 @@ class VectorModelSpec(ModelSpec):
                 self.normalisation.mean,
                 self.normalisation.divisor,
             ],
+            **({"centre": list(self.centre)} if self.centre else {}),
         }
 
 
@@ -243,11 +251,13 @@ def _model(key: str, table: Table) -> ModelSpec:
     if common["kind"] == "detector":
         spec = ModelSpec(**common)
     else:
+        dimensions = table.integer("dimensions", 1, MAX_DIMENSIONS)
         spec = VectorModelSpec(
             **common,
             alignment=_alignment(table, common["input_shape"]),
-            dimensions=table.integer("dimensions", 1, MAX_DIMENSIONS),
+            dimensions=dimensions,
             fusion_weight=table.number("fusion_weight", 0.001, 1),
+            centre=_centre(table, dimensions) if table.has("centre") else (),
         )
     table.done()
     return spec
@@ -325,6 +335,21 @@ def _are_points(value: Any, crop_px: int) -> bool:
         and len(value) == 5  # noqa: PLR2004  as many as edge.records.Points has
         and all(isinstance(p, list) and len(p) == 2 and all(fits(v) for v in p) for p in value)  # noqa: PLR2004
     )
+
+
+def _centre(table: Table, dimensions: int) -> tuple[float, ...]:
+    within = number_within(-1, 1)
+    centre = table.take(
+        "centre",
+        f"{dimensions} numbers from -1 to 1, together shorter than {LONGEST_CENTRE:g}",
+        lambda v: (
+            isinstance(v, list)
+            and len(v) == dimensions
+            and all(within(value) for value in v)
+            and math.hypot(*v) < LONGEST_CENTRE
+        ),
+    )
+    return tuple(float(value) for value in centre)
 
 
 def _source(table: Table, parent: Table) -> Source:
