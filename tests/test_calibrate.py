@@ -13,8 +13,8 @@ from edge.errors import InputError
 from edge.recognition.gallery import GALLERY_TYP, Gallery, make_gallery, read_gallery
 from provisioning.calibrate import MAX_LISTED, calibrate, embed_strangers, report
 from provisioning.cli import main
+from provisioning.fleet import Fleet
 from provisioning.galleries import current_gallery, publish, with_person, without_person
-from provisioning.keys import Fleet
 from tests.conftest import People
 
 
