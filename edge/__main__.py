@@ -32,7 +32,7 @@ def _run(options: argparse.Namespace) -> None:
 
     config = load_config(options.config)
     with alone_on(config.device.state_dir):
-        Service(config).run()
+        Service(config, options.config).run()
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from edge.board.clock import Clock
+from edge.board.clock import RELEASED_REAL_MS, Clock
+from edge.commanding import Surroundings, handlers
 from edge.config import (
     Config,
     DecideConfig,
@@ -24,21 +28,25 @@ from edge.recognition.liveness import Liveness, LivenessModels, NoLiveness, Thro
 from edge.recognition.liveness_manifest import FILE, load_liveness
 from edge.recognition.manifest import EmbedderSpec, installed_folder, load_manifest
 from edge.recognition.track import Tracker
+from edge.records import ClockState
 from edge.reports import Reports
 from edge.steps import Step, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
+from edge.trust.floor import TimeFloor
 from edge.trust.identity import DeviceIdentity, load_signing_key, site_urn
 from edge.trust.protect import load_key_encryption_key
 from edge.trust.receipts import RECEIPT_TYP
 from edge.trust.seal import KeyEncryptionKey, Protection
-from edge.trust.store import IdentityStore
+from edge.trust.store import Identity, IdentityStore
+from edge.uplink.commands import Commands
 from edge.uplink.outbox import Outbox
 from edge.uplink.publish import Publisher
-from edge.uplink.reach import Tls
+from edge.uplink.reach import Dates, Tls
 from edge.uplink.receipts import ReceiptKeys
 from edge.uplink.recorder import Recorder
 from edge.uplink.status import Loaded
 from edge.uplink.succession import succeed
+from edge.uplink.sync import KeysSync
 from edge.uplink.troubles import Troubles
 
 SAME_AMONG = 100
@@ -92,8 +100,12 @@ def open_eyes(config: RecognitionConfig) -> Eyes:
     return Eyes(spec=spec, detector=detector, embedder=Embedder(spec, manifest.folder, config.threads))
 
 
-def assemble(config: Config, clock: Clock) -> Board:
+def assemble(
+    config: Config, clock: Clock, *, file: Path | None = None, restart: threading.Event | None = None
+) -> Board:
     """Load all that a board needs, in the order in which a mistake is cheapest to find.
+
+    `file` is where the configuration was read, and `restart` is set where a command asks for that.
 
     Raises:
         FixSetup: keys, models, gallery or configuration cannot be used.
@@ -109,7 +121,8 @@ def assemble(config: Config, clock: Clock) -> Board:
     threshold = threshold_for(config.decide, eyes.spec, gallery)
     reached(Step.LOADED)
     outbox = Outbox(device.state_dir / "outbox.db")
-    identity = succeeded(identity, IdentityStore(device.state_dir, kek), outbox, clock)
+    store = IdentityStore(device.state_dir, kek)
+    identity = succeeded(identity, store, outbox, clock)
     recorder = Recorder(
         outbox=outbox,
         identity=identity,
@@ -122,31 +135,78 @@ def assemble(config: Config, clock: Clock) -> Board:
     decider = Decider(config.decide, gallery, threshold)
     guard = Guard(liveness, attack_reports(config.liveness))
     road = build_road(eyes, config.track, config.quality, decider, recorder, guard)
-    loaded = Loaded(gallery.version, gallery.embedder, fleet_keys.version, protection_of(kek), liveness.on)
+
+    def announce() -> None:
+        publisher.announce()  # which is built last, from everything that may call this
+
+    floor = TimeFloor(device.state_dir, RELEASED_REAL_MS // 1000)
+    sync = KeysSync(
+        fleet_keys,
+        device.root_thumbprint,
+        device.keys_file,
+        identity_of(config, store),
+        announce,
+    )
     troubles = Troubles()
-    reports = Reports(identity, clock, outbox, troubles, lambda: loaded)
+    reports = Reports(
+        identity,
+        clock,
+        outbox,
+        troubles,
+        lambda: Loaded(gallery.version, gallery.embedder, sync.version, protection_of(kek), liveness.on),
+    )
+    around = Surroundings(
+        config=file,
+        state_dir=device.state_dir,
+        identity=identity,
+        store=store,
+        outbox=outbox,
+        clock=clock,
+        protection=protection_of(kek),
+        keys=lambda: sync.keys,
+        announce=announce,
+        restart=restart or threading.Event(),
+    )
+    commands = Commands(device.state_dir, identity, sync, clock, handlers(around), floor)
     publisher = Publisher(
         recorder,
         config.broker,
         config.events,
         reports.status,
         reports.health,
-        receipt_keys(config, fleet_keys),
+        receipt_keys(config, sync),
+        receivers=(sync, commands),
         troubles=troubles,
-        tls=Tls(passphrase=kek.passphrase() if kek is not None else None),
+        tls=Tls(kek.passphrase() if kek is not None else None, dates_by(clock, floor)),
     )
     return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher, reports)
 
 
-def receipt_keys(config: Config, fleet_keys: FleetKeys) -> ReceiptKeys:
+def identity_of(config: Config, store: IdentityStore) -> Identity | None:
+    """The store's identity in use, where the configuration goes by it; None where its files lie elsewhere."""
+    return store.current() if config.device.keys_file.parent == store.current_path else None
+
+
+def dates_by(clock: Clock, floor: TimeFloor) -> Callable[[], Dates]:
+    """How far certificates' dates may be judged, asked for each connection; a clock that is set raises the floor."""
+
+    def dates() -> Dates:
+        now = clock.read()
+        if now.state is ClockState.SYNCED:
+            floor.raise_to(now.real_ms // 1000)
+        return Dates(believed=now.state is not ClockState.UNSYNCED, floor_s=floor.seconds)
+
+    return dates
+
+
+def receipt_keys(config: Config, sync: KeysSync) -> ReceiptKeys:
     """The fleet's receipt keys. Raises ConfigError where receipts are to be waited for that nobody can sign."""
-    keys = fleet_keys.verification_keys(RECEIPT_TYP)
-    if config.events.delivery == "receipt" and not keys:
+    if config.events.delivery == "receipt" and not sync.verification_keys(RECEIPT_TYP):
         raise ConfigError(
             f'events.delivery = "receipt": {config.device.keys_file} names no receipt key, so no receipt would ever '
             "be believed; copy the fleet's present keys document"
         )
-    return lambda: keys
+    return lambda: sync.verification_keys(RECEIPT_TYP)
 
 
 def open_gallery(device: DeviceConfig, fleet_keys: FleetKeys, embedder: str) -> Gallery:

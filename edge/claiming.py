@@ -21,7 +21,7 @@ from edge.board.clock import Clock
 from edge.board.health import read_model
 from edge.config import CameraConfig, load_config, parse_config
 from edge.errors import CannotRecord, ConfigError, InputError, Refusal, TokenRefused
-from edge.files import read_bounded, remove_durably, sync_folder, write_durably
+from edge.files import read_bounded, remove_durably, sync_folder, unwritable, write_durably
 from edge.steps import IdentityStep, reached
 from edge.toml import write_sections
 from edge.trust.admission import Admission, Purpose, Settings, open_admission
@@ -52,6 +52,9 @@ BOOT_FILES = (Path("/boot/firmware/hadir-claim.json"), Path("/boot/hadir-claim.j
 """Where an administrator puts a claim on a card: Raspberry Pi OS from Bookworm on, and before."""
 
 OUTBOX_FILE = "outbox.db"
+
+NO_EMBEDDER = "0" * 16
+"""What the status says before the daemon has loaded one."""
 
 CONFIGURATION_FILE = "edge.toml"
 """In the identity's folder: the configuration that comes with it, before it is put in place."""
@@ -88,9 +91,7 @@ def keep_claim(places: Places, content: bytes) -> Claim:
         places.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_durably(places.claim, claim.file.encode())
     except OSError as error:
-        raise CannotRecord(
-            f"{places.claim}: the claim cannot be kept ({error.strerror}); check the disk (df, dmesg)"
-        ) from error
+        raise unwritable(f"{places.claim}: the claim", error) from error
     reached(IdentityStep.CLAIM_KEPT)
     return claim
 
@@ -165,9 +166,7 @@ def stage(
             identity.follow(predecessor)
         write_durably(identity.folder / CONFIGURATION_FILE, text.encode())
     except OSError as error:
-        raise CannotRecord(
-            f"{identity.folder}: the certificate cannot be written ({error.strerror}); check the disk (df, dmesg)"
-        ) from error
+        raise unwritable(f"{identity.folder}: the certificate", error) from error
     reached(IdentityStep.STAGED)
 
 
@@ -332,7 +331,7 @@ def prove(places: Places, identity: Identity, kek: KeyEncryptionKey, clock: Cloc
         end,
         State.OFFLINE,
         conn,
-        Loaded(0, "", keys.version, kek.protection, liveness=False),
+        Loaded(0, NO_EMBEDDER, keys.version, kek.protection, liveness=False),
     )
     device, tls = config.device.id, Tls(kek.passphrase())
     context = tls_context(config.broker, tls) if config.broker.url.startswith("mqtts://") else None

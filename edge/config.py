@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,30 @@ from edge.settings import Like, OneOf, Range, check_broker, parse_document, read
 
 CAMERA_KINDS = ("replay", "picamera", "v4l2", "gstreamer")
 """One file each in `edge/camera/`, chosen by this name."""
+
+
+OVERLAY_FILE = "settings.toml"
+"""In the state folder: what the command `set` set, over what the configuration file says."""
+
+SETTABLE: Mapping[str, frozenset[str]] = {
+    "camera": frozenset(
+        {
+            *("width", "height", "frames_per_s", "rotation", "mirror"),
+            *("region_x", "region_y", "region_width", "region_height"),
+        }
+    ),
+    "recognition": frozenset({"detector_min_confidence", "threads"}),
+    "quality": frozenset(
+        {
+            *("min_face_px", "min_sharpness", "min_brightness", "max_brightness"),
+            *("max_yaw", "max_roll_deg"),
+        }
+    ),
+    "decide": frozenset({"min_good_frames", "fused_frames", "max_good_frames", "min_margin", "cooldown_s"}),
+    "events": frozenset({"archive_days", "drain_s"}),
+}
+"""What the command `set` may change: nothing that says who the board is, whom it talks to, what it tells of people,
+or which program or file it opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +252,24 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: names file, key, value and what would be allowed.
     """
-    return parse_config(read_document(path), path)
+    document = read_document(path)
+    config = parse_config(document, path)
+    overlay = config.device.state_dir / OVERLAY_FILE
+    if not overlay.exists():
+        return config
+    try:
+        return parse_config(overlaid(document, read_document(overlay)), path)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (with what was set from afar: {overlay})") from error
+
+
+def overlaid(document: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's document with what was set from afar over it, key by key."""
+    return document | {
+        section: document.get(section, {}) | members
+        for section, members in overlay.items()
+        if isinstance(members, dict)
+    }
 
 
 def parse_config(document: dict[str, Any], path: Path) -> Config:

@@ -16,7 +16,8 @@
     │   └── AlreadyRunning      another daemon works on the same state
     ├── SkipThis            this one input is unusable, the next may be good
     │   ├── BadImage            not a picture that the road can take
-    │   └── NotEnrollable       a photograph that must not become a template
+    │   ├── NotEnrollable       a photograph that must not become a template
+    │   └── CommandRefused      a command that is not carried out, with nothing changed
     ├── TokenRefused        something signed that is not to be believed; carries a reason
     └── CannotRecord        an event cannot be made durable: stop the road and say so loudly
         ├── DiskFull            no room; go on without it, say so, and try the next
@@ -100,6 +101,10 @@ class BadImage(SkipThis):
 
 class NotEnrollable(SkipThis):
     """A photograph from which no trustworthy template can be made."""
+
+
+class CommandRefused(SkipThis):
+    """A command of the fleet that this board does not carry out; nothing was changed."""
 
 
 class Refusal(StrEnum):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
-from edge.errors import KeyFileError
+from edge.errors import CannotRecord, DiskFull, KeyFileError
 
 
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -91,3 +92,9 @@ def check_private(path: Path, status: os.stat_result) -> None:
         raise KeyFileError(
             f"{path}: belongs to user {status.st_uid}; it must belong to the daemon's user ({os.geteuid()}) or root"
         )
+
+
+def unwritable(what: str, error: OSError) -> CannotRecord:
+    """The error to raise where something could not be written: what it was, and whether there was no room."""
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else CannotRecord
+    return kind(f"{what} cannot be written ({error.strerror}); check the disk (df, dmesg)")

@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from edge import __version__
@@ -45,17 +46,19 @@ JOIN_S = 15.0
 class Service:
     """Everything that `hadir-edge run` keeps going. Building it loads and checks, but starts nothing.
 
+    `file` is where the configuration was read: a command may change settings that stand there.
+
     Raises:
         FixSetup: configuration, keys, models or gallery cannot be used.
         CannotRecord: the outbox cannot be opened.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, file: Path | None = None) -> None:
         self._config = config
-        self._board = assemble(config, Clock())
-        self._notifier = Notifier()
         self._feedback = open_feedback(config.feedback)
         self._stop = threading.Event()
+        self._board = assemble(config, Clock(), file=file, restart=self._stop)
+        self._notifier = Notifier()
         self._slot = Slot()
         self._counters = self._board.reports.counters
         self._camera = CameraKeeper(

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from edge import __version__
 from edge.command import carry_out
-from provisioning import cli_broker, cli_calibrate, cli_fleet, cli_people
+from provisioning import cli_broker, cli_calibrate, cli_claims, cli_commands, cli_fleet, cli_people
 
-GROUPS = (cli_fleet, cli_broker, cli_people, cli_calibrate)
+GROUPS = (cli_fleet, cli_broker, cli_claims, cli_commands, cli_people, cli_calibrate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

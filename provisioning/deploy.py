@@ -8,7 +8,6 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import InputError, KeyFileError
 from edge.files import check_private, create_durably, read_bounded, write_durably
-from edge.trust.jws import encode_base64url
+from edge.trust.claim import pin_of
 from provisioning.authority import Role, check_host, moment, pem
 from provisioning.broker import claim_access, claim_passwords, configuration, device_access
 from provisioning.fleet import Fleet
@@ -139,10 +138,8 @@ def write_access(fleet: Fleet, now_s: int) -> None:
 
 
 def server_pin(fleet: Fleet) -> str:
-    """What a claim knows the broker by: SHA-256 of its public key (DER, RFC 5280 SubjectPublicKeyInfo), base64url."""
-    public = _broker_key(Path(BrokerSettings.of(fleet).folder) / "server.key").public_key()
-    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return encode_base64url(sha256(der).digest())
+    """What a claim knows the broker by; see `edge.trust.claim.pin_of`."""
+    return pin_of(_broker_key(Path(BrokerSettings.of(fleet).folder) / "server.key").public_key())
 
 
 def broker_user() -> pwd.struct_passwd | None:

@@ -26,7 +26,7 @@ from edge.trust.identity import ID_PATTERN, check_device_id
 from provisioning import audit
 from provisioning.authority import Role, pem
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """In `PRAGMA user_version`; a registry of a later program is refused, of an earlier one migrated."""
 
 BUSY_TIMEOUT_S = 30.0
@@ -95,6 +95,22 @@ CREATE TABLE claims (
 CREATE INDEX claims_of_device ON claims (device);
 """
     + audit.SCHEMA,
+    """
+CREATE TABLE commands (
+    jti TEXT PRIMARY KEY,
+    device TEXT NOT NULL REFERENCES devices,
+    n INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    token TEXT NOT NULL,
+    given_s INTEGER NOT NULL,
+    expires_s INTEGER NOT NULL,
+    status TEXT,
+    reason TEXT,
+    result TEXT,
+    answered_s INTEGER
+) STRICT;
+CREATE UNIQUE INDEX commands_of_device ON commands (device, n);
+""",
 )
 """What brings a registry from version n to n + 1, at index n."""
 
@@ -195,6 +211,25 @@ class Claim:
     alert: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A command that was given to a board, and what came of it."""
+
+    jti: str
+    device: str
+    n: int
+    name: str
+    token: str
+    """As it is signed."""
+    given_s: int
+    expires_s: int
+    status: str | None
+    """None until the board has answered."""
+    reason: str | None
+    result: Mapping[str, Any] | None
+    answered_s: int | None
+
+
 class Registry:
     """An open registry, to be read; `change()` is the only way to write."""
 
@@ -276,6 +311,25 @@ class Registry:
         """The claim of this id."""
         row = self._connection.execute("SELECT * FROM claims WHERE claim = ?", (claim,)).fetchone()
         return None if row is None else _claim(row)
+
+    def command(self, jti: str) -> Given | None:
+        """The command of this id."""
+        row = self._connection.execute("SELECT * FROM commands WHERE jti = ?", (jti,)).fetchone()
+        return None if row is None else _given(row)
+
+    def open_commands(self, now_s: int) -> tuple[Given, ...]:
+        """Commands that boards may still answer, in the order in which each is to get its own."""
+        rows = self._connection.execute(
+            "SELECT * FROM commands WHERE status IS NULL AND expires_s > ? ORDER BY device, n", (now_s,)
+        )
+        return tuple(_given(row) for row in rows)
+
+    def last_command(self, device: str, name: str) -> Given | None:
+        """The newest command of this name that a board was given."""
+        row = self._connection.execute(
+            "SELECT * FROM commands WHERE device = ? AND name = ? ORDER BY n DESC LIMIT 1", (device, name)
+        ).fetchone()
+        return None if row is None else _given(row)
 
     def audit(self) -> Iterator[audit.Entry]:
         """Who did what when, verified as it is read. Raises KeyFileError where the chain is broken."""
@@ -481,6 +535,21 @@ class Change:
             (state.value, request, request_kid, response, used_s, alert, claim),
         )
 
+    def add_command(self, jti: str, device: str, n: int, name: str, token: str, expires_s: int) -> None:
+        """Register a command that is about to be sent."""
+        self._connection.execute(
+            "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
+            (jti, device, n, name, token, self._now_s, expires_s),
+        )
+
+    def answer_command(self, jti: str, status: str, reason: str | None, result: Mapping[str, Any]) -> None:
+        """Note what the board answered. Raises InputError where it had answered before."""
+        self._one(
+            "UPDATE commands SET status = ?, reason = ?, result = ?, answered_s = ? "
+            "WHERE status IS NULL AND jti = ?",
+            (status, reason, json.dumps(result), self._now_s, jti),
+        )
+
     def _check_client_id(self, name: str) -> None:
         """A claim's id and a board's are client ids at one broker, where equal ones throw each other off."""
         taken = "SELECT 1 FROM devices WHERE device = ?1 UNION SELECT 1 FROM claims WHERE claim = ?1"
@@ -566,3 +635,9 @@ def _issued(row: Sequence[Any]) -> Issued:
 def _claim(row: Sequence[Any]) -> Claim:
     claim, device, purpose, state, *rest = row
     return Claim(claim, device, Purpose(purpose), ClaimState(state), *rest)
+
+
+def _given(row: Sequence[Any]) -> Given:
+    jti, device, n, name, token, given_s, expires_s, status, reason, result, answered_s = row
+    decoded = None if result is None else json.loads(result)
+    return Given(jti, device, n, name, token, given_s, expires_s, status, reason, decoded, answered_s)

@@ -20,6 +20,7 @@ RANKS = (
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
     {"edge.pipeline", "edge.loops", "edge.reports", "edge.annotate", "edge.clip"},
+    {"edge.commanding"},
     {"edge.assembly"},
     {"edge.evaluate"},
     {"edge.check", "edge.service", "edge.claiming"},

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from edge.errors import CannotRecord, KeyFileError
-from edge.files import point_durably, sync_folder, write_durably
+from edge.errors import KeyFileError
+from edge.files import point_durably, sync_folder, unwritable, write_durably
 from edge.steps import IdentityStep, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import (
@@ -169,9 +169,7 @@ class IdentityStore:
                 write_private_key(identity.folder / SEALING_FILE, private, self._kek)
             reached(IdentityStep.SEALING_KEY_MADE)
         except OSError as error:
-            raise CannotRecord(
-                f"{self.folder}: this board's keys cannot be written ({error.strerror}); check the disk (df, dmesg)"
-            ) from error
+            raise unwritable(f"{self.folder}: this board's keys", error) from error
         return identity
 
     def activate(self, identity: Identity) -> None:

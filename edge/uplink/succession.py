@@ -12,8 +12,7 @@ from __future__ import annotations
 import logging
 
 from edge.board.clock import Clock
-from edge.errors import CannotRecord
-from edge.files import write_durably
+from edge.files import unwritable, write_durably
 from edge.records import ChainPosition, SignedToken
 from edge.steps import IdentityStep, reached
 from edge.trust.events import key_claims
@@ -64,9 +63,7 @@ def _hand_over(
         try:
             write_durably(successor.succession, token.hash.encode("ascii"))
         except OSError as error:
-            raise CannotRecord(
-                f"{successor.succession}: cannot be written ({error.strerror}); check the disk (df, dmesg)"
-            ) from error
+            raise unwritable(str(successor.succession), error) from error
         reached(IdentityStep.SUCCESSION_SIGNED)
         return token
 

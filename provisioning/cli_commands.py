@@ -1,0 +1,124 @@
+"""Commands that tell boards something: `send`, `rotate`, `reconcile`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edge.command import Subparsers
+from edge.errors import InputError, TokenRefused
+from edge.trust.commands import Status
+from edge.trust.jws import parse_members
+from provisioning.cli_claims import add_fleet
+from provisioning.commands import LIFETIME_S, give
+from provisioning.fleet import Fleet, open_fleet
+from provisioning.registry import Given
+from provisioning.rotation import NAME, begin
+from provisioning.serve import await_answer
+
+WAIT_S = 15.0
+"""A board that is there answers within a second; one that is not finds the command when it comes."""
+
+MAX_LISTED_BYTES = 16 * 1024 * 1024
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add them to the command line."""
+    send = commands.add_parser("send", help="give a board a command and wait for its signed answer")
+    add_fleet(send)
+    send.add_argument("device")
+    send.add_argument("name", help="ping, sync, report, restart, set, resend, rotate; docs/commands.md")
+    send.add_argument("args", nargs="?", default="{}", help="a JSON object; default none")
+    send.add_argument("--boot", help="for this boot of the board only, as its status names it")
+    send.add_argument("--expires-s", type=int, default=LIFETIME_S, help="default %(default)s")
+    send.add_argument("--wait-s", type=float, default=WAIT_S, help="for the answer; default %(default)g")
+    send.set_defaults(act=_send)
+    rotate = commands.add_parser("rotate", help="have boards change to a new key and certificate now")
+    add_fleet(rotate)
+    rotate.add_argument("device", nargs="+")
+    rotate.add_argument("--wait-s", type=float, default=WAIT_S, help="for each answer; default %(default)g")
+    rotate.set_defaults(act=_rotate)
+    reconcile = commands.add_parser(
+        "reconcile", help="send the resends that `hadir-central reconcile --json` lists on standard input"
+    )
+    add_fleet(reconcile)
+    reconcile.add_argument(
+        "--wait-s", type=float, default=WAIT_S, help="for each answer; default %(default)g"
+    )
+    reconcile.set_defaults(act=_reconcile)
+
+
+def _send(options: argparse.Namespace) -> int:
+    fleet = open_fleet(options.fleet)
+    given = give(
+        fleet,
+        options.device,
+        options.name,
+        _arguments(options.args),
+        now_s=int(time.time()),
+        lifetime_s=options.expires_s,
+        boot=options.boot,
+    )
+    return _told(await_answer(fleet, given, options.wait_s, _ignore))
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    fleet = open_fleet(options.fleet)
+    return max(_rotated(fleet, device, options.wait_s) for device in options.device)
+
+
+def _rotated(fleet: Fleet, device: str, wait_s: float) -> int:
+    """Both commands of it: whoever took the first answer has given the second."""
+    first = await_answer(fleet, begin(fleet, device, int(time.time())), wait_s, _ignore)
+    second = fleet.registry.last_command(device, NAME)
+    if first.status != Status.DONE or second is None or second.n == first.n:
+        return _told(first)
+    return _told(await_answer(fleet, second, wait_s, _ignore))
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    fleet = open_fleet(options.fleet)
+    worst = 0
+    for wanted in _resends(sys.stdin.buffer.read(MAX_LISTED_BYTES)):
+        args = {"chain": wanted["chain"], "from": wanted["from"]}
+        given = give(fleet, wanted["device"], "resend", args, now_s=int(time.time()))
+        worst = max(worst, _told(await_answer(fleet, given, options.wait_s, _ignore)))
+    return worst
+
+
+def _resends(content: bytes) -> Iterable[Mapping[str, Any]]:
+    try:
+        resends = parse_members(content, "reconcile")["resends"]
+        for wanted in resends:
+            if not all(isinstance(wanted[name], str) for name in ("device", "chain")):
+                raise ValueError("a resend without device or chain")
+            if type(wanted["from"]) is not int:
+                raise ValueError("a resend without a number to begin from")
+    except (TokenRefused, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"standard input: not what `hadir-central reconcile --json` prints ({error}); pipe it into this"
+        ) from error
+    return list(resends)
+
+
+def _told(given: Given) -> int:
+    """Print an answer; whether it was another than "done"."""
+    print(f"{given.device}: {given.name}: {given.status}{f': {given.reason}' if given.reason else ''}")
+    if given.result and given.status == Status.DONE:
+        print(json.dumps(given.result, indent=2))
+    return int(given.status != Status.DONE)
+
+
+def _ignore(line: str) -> None:
+    """What else comes to the desk meanwhile is for whoever sits there next."""
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        return parse_members(text.encode(), "arguments")
+    except TokenRefused as error:
+        raise InputError(f"arguments {text[:80]!r}: {error.detail}; write a JSON object") from error

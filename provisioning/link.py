@@ -1,0 +1,40 @@
+"""Provisioning's own way to the broker, and what follows from the registry once it changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.config import BrokerConfig
+from edge.uplink.client import Client, Login
+from edge.uplink.reach import Tls, tls_context
+from provisioning.authority import PROVISION
+from provisioning.claims import Listener
+from provisioning.deploy import BrokerSettings, server_pin, write_access
+from provisioning.fleet import PROVISION_TLS, Fleet
+from provisioning.mosquitto import running
+
+
+def listener_of(fleet: Fleet) -> Listener:
+    """Where boards reach this fleet's broker. Raises InputError where it was not set up."""
+    settings = BrokerSettings.of(fleet)
+    return Listener(settings.url, settings.claim_address, server_pin(fleet))
+
+
+def connect(fleet: Fleet) -> Client:
+    """A connection as `provision`, to be entered. Raises KeyFileError, InputError."""
+    broker = BrokerConfig(
+        url=BrokerSettings.of(fleet).url,
+        ca_file=fleet.folder / "ca" / "root.crt",
+        cert_file=fleet.folder / "ca" / f"{PROVISION}.crt",
+        private_key_file=fleet.store.path(PROVISION_TLS),
+    )
+    return Client(broker, Login(PROVISION), tls_context(broker, Tls(fleet.store.file_password())))
+
+
+def spread(fleet: Fleet, now_s: int) -> None:
+    """Write what servers and the broker must know of the registry, and have a broker on this machine read it."""
+    fleet.write_devices()
+    fleet.write_revocation_list(now_s)
+    write_access(fleet, now_s)
+    for one in running(Path(BrokerSettings.of(fleet).folder) / "mosquitto.conf"):
+        one.reload()

@@ -1,0 +1,257 @@
+"""The desk at the broker: answers claims, sees boards arrive, sends commands and takes their answers.
+
+One connection, one loop. Approving and commanding happen in other processes too; the registry
+is where they meet, so this looks there for what is to be published. The broker lets in one
+client of a name, so a fleet has one desk at a time: `hadir-provision serve`, or for a moment
+a command that finds it empty. Everything can be stopped and started again at any time: taking
+a request or an answer twice, or sending a command twice, changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from edge.errors import InputError, RetryLater, TokenRefused
+from edge.trust.jws import parse_members
+from edge.trust.members import take
+from edge.uplink.client import Client, Incoming
+from provisioning.claims import Listener, Outcome, Received, approve, receive_request, take_status
+from provisioning.commands import take_reply, topic_of
+from provisioning.fleet import Fleet
+from provisioning.link import connect, listener_of, spread
+from provisioning.registry import Claim, ClaimState, Given
+from provisioning.rotation import begin, due, go_on
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = "desk.lock"
+
+TOPICS = "hadir/v1"
+FILTERS = (f"{TOPICS}/claim/+/request", f"{TOPICS}/+/up/status", f"{TOPICS}/+/up/reply")
+
+LOOK_S = 0.5
+"""How often to look for what was approved elsewhere."""
+
+ROTATE_S = 3600.0
+"""How often to look for certificates that are two thirds through."""
+
+SPREAD_S = 2.0
+"""Files are written anew at most so often while boards keep coming."""
+
+Tell = Callable[[str], None]
+"""Prints a line for the administrator."""
+
+
+class Desk:
+    """Where boards present their claims. `auto` approves without asking, for a roll-out that somebody watches."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        client: Client,
+        listener: Listener,
+        *,
+        auto: bool,
+        tell: Tell,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._fleet = fleet
+        self._client = client
+        self._listener = listener
+        self._auto = auto
+        self._tell = tell
+        self._now_s = now_s
+        self._published: set[str] = set()
+        self._complained: set[tuple[str, str]] = set()
+        self._spread_due_s: float | None = None
+        self._busy = True
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Until `stop` says so. Raises BrokerUnavailable where the connection ends."""
+        self._client.subscribe(FILTERS)
+        next_look_s = next_rotate_s = 0.0
+        while not stop():
+            message = self._client.receive(0.0 if self._busy else LOOK_S)
+            self._busy = message is not None
+            if message is not None:
+                self.take(message)
+            now_s = time.monotonic()
+            if now_s >= next_look_s:
+                self.publish_answers()
+                self.send_commands()
+                next_look_s = now_s + LOOK_S
+            if now_s >= next_rotate_s:
+                self.rotate_what_is_due()
+                next_rotate_s = now_s + ROTATE_S
+            if self._spread_due_s is not None and (message is None or now_s >= self._spread_due_s):
+                self.spread()
+        self.spread()
+
+    def take(self, message: Incoming) -> None:
+        """One message; whatever is in it, nothing is raised for it."""
+        levels = message.topic.split("/")
+        if not message.payload or len(levels) != 5:  # noqa: PLR2004 - hadir/v1/claim/ID/request, …/ID/up/status
+            return
+        try:
+            if levels[2] == "claim":
+                self._take_request(levels[3], message.payload)
+            elif levels[4] == "status":
+                self._take_status(levels[2], message.payload)
+            else:
+                self._take_reply(levels[2], message.payload)
+        except TokenRefused as refused:
+            self._complain(message.topic, refused)
+            if levels[2] == "claim":
+                self._clear_claim(levels[3])
+        except (InputError, RetryLater) as error:
+            log.warning("%s: %s", message.topic, error)
+
+    def publish_answers(self) -> None:
+        """Publish what was approved, here or elsewhere, and is not published yet."""
+        for claim in self._fleet.registry.claims():
+            if claim.state is ClaimState.ISSUED and claim.claim not in self._published:
+                self._publish(claim)
+
+    def send_commands(self) -> None:
+        """Send what boards were told, here or elsewhere; after a restart once more, which boards know by its id."""
+        for given in self._fleet.registry.open_commands(self._now()):
+            if given.jti not in self._published:
+                self._published.add(given.jti)
+                self._client.publish(topic_of(given), given.token, expiry_s=given.expires_s - self._now())
+
+    def rotate_what_is_due(self) -> None:
+        """Tell boards to make their next key, long before the certificate of this one ends."""
+        for device in due(self._fleet, self._now()):
+            begin(self._fleet, device, self._now())
+            self._tell(f"{device}: its certificate is two thirds through; told to make its next key")
+
+    def spread(self) -> None:
+        """Write what servers and the broker must know, where anything changed."""
+        if self._spread_due_s is not None:
+            self._spread_due_s = None
+            spread(self._fleet, self._now())
+
+    def _take_request(self, claim_id: str, content: bytes) -> None:
+        received = receive_request(self._fleet, claim_id, content, self._now())
+        match received.outcome:
+            case Outcome.ALERT:
+                self._raise_alert(received)
+            case Outcome.ANSWERED:
+                self._publish(received.claim)
+            case Outcome.PENDING if self._auto:
+                self._publish(approve(self._fleet, claim_id, listener=self._listener, now_s=self._now()))
+                self._changed()
+                self._tell(f"{received.claim.device}: approved ({received.detail})")
+            case Outcome.PENDING:
+                self._tell(
+                    f"{received.claim.device}: claim {claim_id} waits for `approve`: {received.detail}"
+                )
+
+    def _take_status(self, device: str, payload: bytes) -> None:
+        status = parse_members(payload, "status")
+        arrival = take_status(self._fleet, device, take(status, "head", str), self._now())
+        if arrival is None:
+            return
+        self._changed()
+        if arrival.claim is None:
+            self._tell(f"{device}: works with its new key {arrival.kid}")
+            return
+        self._clear_claim(arrival.claim.claim)
+        self._tell(f"{device}: arrived; claim {arrival.claim.claim} is used up")
+
+    def _take_reply(self, device: str, payload: bytes) -> None:
+        answered = take_reply(self._fleet, device, payload, self._now())
+        if answered is None:
+            return
+        reply, given = answered.reply, answered.given
+        self._tell(
+            f"{device}: {given.name} {given.n}: {reply.status}{f': {reply.reason}' if reply.reason else ''}"
+        )
+        if go_on(self._fleet, answered, self._now()) is not None:
+            self._changed()
+
+    def _raise_alert(self, received: Received) -> None:
+        claim = received.claim
+        self._clear_claim(claim.claim)
+        self._changed()
+        self._tell(f"ALERT {claim.device}: claim {claim.claim} was {received.detail}; nothing was issued")
+        log.error("claim %s of %s: %s", claim.claim, claim.device, received.detail)
+
+    def _publish(self, claim: Claim) -> None:
+        if claim.response is None:
+            return
+        left_s = max(60, claim.expires_s - self._now())
+        self._client.publish(
+            f"{TOPICS}/claim/{claim.claim}/response", claim.response, retain=True, expiry_s=left_s
+        )
+        self._published.add(claim.claim)
+
+    def _clear_claim(self, claim_id: str) -> None:
+        """Nothing of it stays at the broker, whoever had published it."""
+        for last in ("request", "response"):
+            self._client.publish(f"{TOPICS}/claim/{claim_id}/{last}", b"", retain=True)
+
+    def _changed(self) -> None:
+        if self._spread_due_s is None:
+            self._spread_due_s = time.monotonic() + SPREAD_S
+
+    def _complain(self, topic: str, refused: TokenRefused) -> None:
+        """Once for each topic and reason: whoever can publish there must not fill the log."""
+        if (topic, refused.reason) not in self._complained and len(self._complained) < 1000:  # noqa: PLR2004
+            self._complained.add((topic, refused.reason))
+            log.warning("%s: not believed, and nothing was changed: %s", topic, refused)
+
+    def _now(self) -> int:
+        return int(self._now_s())
+
+
+@contextmanager
+def at_the_desk(fleet: Fleet) -> Iterator[bool]:
+    """Whether the desk was empty: then it is ours until the end, however that comes (flock(2))."""
+    descriptor = os.open(fleet.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given:
+    """Have a command sent, and wait for its answer.
+
+    Raises:
+        RetryLater: no answer in time; the command waits for the board until it expires.
+        BrokerUnavailable: as it says.
+    """
+    deadline_s = time.monotonic() + wait_s
+
+    def over() -> bool:
+        return _settled(fleet, given) is not None or time.monotonic() >= deadline_s
+
+    with at_the_desk(fleet) as empty:
+        if empty:
+            with connect(fleet) as client:
+                Desk(fleet, client, listener_of(fleet), auto=False, tell=tell).run(over)
+        while not over():
+            time.sleep(LOOK_S / 5)
+    settled = _settled(fleet, given)
+    if settled is None:
+        raise RetryLater(
+            f"{given.device}: {given.name}: no answer within {wait_s:g} s; it waits for the board at the broker, "
+            "until it expires"
+        )
+    return settled
+
+
+def _settled(fleet: Fleet, given: Given) -> Given | None:
+    now = fleet.registry.command(given.jti)
+    return now if now is not None and now.status is not None else None
