@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge.dumps import forbid_core_dumps
 from edge.errors import HadirError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ INTERRUPTED = 130
 
 def carry_out(command: str, act: Callable[[], int | None]) -> int:
     """Do what a command line asks for; its exit code, as docs/exit-codes.md has them."""
+    forbid_core_dumps()
     try:
         code = act() or 0
         sys.stdout.flush()

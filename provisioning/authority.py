@@ -85,11 +85,11 @@ class Authority:
         """A board's certificate; its common name becomes user name and client id at the broker. Raises InputError."""
         return self._client(public, check_device_id(device), now, DEVICE_LIFETIME, device_urn(device))
 
-    def issue_eviction(self, public: Curve, device: str, now: datetime) -> x509.Certificate:
-        """For a quarter of an hour, the right to take a revoked board's session over."""
-        return self._client(
-            public, check_device_id(device), now, EVICTION_LIFETIME, f"urn:hadir:{Role.EVICTION}"
-        )
+    def issue_eviction(self, public: Curve, name: str, now: datetime) -> x509.Certificate:
+        """For a quarter of an hour, the right to take a revoked board's or consumer's session over."""
+        if not CONSUMER_PATTERN.fullmatch(name):
+            check_device_id(name)
+        return self._client(public, name, now, EVICTION_LIFETIME, f"urn:hadir:{Role.EVICTION}")
 
     def issue_consumer(self, public: Curve, name: str, now: datetime) -> x509.Certificate:
         """A central consumer's certificate. Raises InputError where the name is not its to have."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.config import parse_config
 from edge.errors import ConfigError, InputError
 from edge.records import Direction
+from edge.toml import quoted
 
 
 def board_config(
@@ -24,26 +25,26 @@ def board_config(
     state_dir: str | None = None,
 ) -> str:
     """The text of `edge.toml`; everything that is not said keeps the daemon's default."""
-    listed = ", ".join(_quoted(source) for source in sources)
-    state = f"state_dir = {_quoted(state_dir)}\n" if state_dir else ""
+    listed = ", ".join(quoted(source) for source in sources)
+    state = f"state_dir = {quoted(state_dir)}\n" if state_dir else ""
     watched = f"sources = [{listed}]" if camera == "replay" else 'device = "0"'
     return f"""\
 # The board {device}. Paths are relative to this file. Every key and its bounds: docs/configuration.md
 
 [device]
-id = {_quoted(device)}
-site = {_quoted(site)}
-direction = {_quoted(direction)}
-root_thumbprint = {_quoted(root_thumbprint)}
+id = {quoted(device)}
+site = {quoted(site)}
+direction = {quoted(direction)}
+root_thumbprint = {quoted(root_thumbprint)}
 {state}
 [broker]
-url = {_quoted(broker_url)}
+url = {quoted(broker_url)}
 
 [events]
-delivery = {_quoted(delivery)}
+delivery = {quoted(delivery)}
 
 [camera]
-kind = {_quoted(camera)}
+kind = {quoted(camera)}
 {watched}  # what may stand here for each kind of camera: docs/cameras.md
 """
 
@@ -61,14 +62,3 @@ def write_board_config(folder: Path, text: str) -> Path:
     path = folder / "edge.toml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string (TOML 1.0, section String)."""
-    escaped = "".join(
-        _ESCAPES.get(char, char if char.isprintable() else f"\\U{ord(char):08X}") for char in text
-    )
-    return f'"{escaped}"'
-
-
-_ESCAPES = {"\\": "\\\\", '"': '\\"'}

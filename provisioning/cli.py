@@ -7,19 +7,50 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from edge import __version__
 from edge.command import carry_out
-from provisioning import cli_broker, cli_calibrate, cli_claims, cli_commands, cli_fleet, cli_people
+from provisioning import (
+    cli_broker,
+    cli_calibrate,
+    cli_claims,
+    cli_commands,
+    cli_consumers,
+    cli_fleet,
+    cli_people,
+    cli_records,
+)
+from provisioning.expiry import warnings
+from provisioning.fleet import open_fleet
 
-GROUPS = (cli_fleet, cli_broker, cli_claims, cli_commands, cli_people, cli_calibrate)
+GROUPS = (
+    cli_fleet,
+    cli_broker,
+    cli_claims,
+    cli_consumers,
+    cli_commands,
+    cli_people,
+    cli_calibrate,
+    cli_records,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code that `edge.errors` documents."""
     options = _parser().parse_args(arguments)
-    return carry_out("hadir-provision", lambda: options.act(options))
+    return carry_out("hadir-provision", lambda: _act(options))
+
+
+def _act(options: argparse.Namespace) -> int | None:
+    """The command, and then what ends soon; not of a fleet that is made just now."""
+    existed = "fleet" in options and options.fleet.is_dir()
+    code: int | None = options.act(options)
+    if existed:
+        for warning in warnings(open_fleet(options.fleet), int(time.time())):
+            print(f"warning: {warning}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

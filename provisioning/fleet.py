@@ -34,7 +34,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge.errors import InputError, KeyFileError
 from edge.files import read_bounded, write_durably
-from edge.trust.fleetkeys import ENROL, USES, FleetKeys, load_keys_document, sign_keys_document
+from edge.trust.fleetkeys import (
+    ENROL,
+    MAX_TRAIL_BYTES,
+    USES,
+    FleetKeys,
+    load_keys_document,
+    sign_keys_document,
+)
 from edge.trust.identity import ID_PATTERN, site_urn
 from edge.trust.jws import SigningKey
 from provisioning import audit
@@ -131,7 +138,7 @@ class Fleet:
         return self.registry.change(action, subject, who=audit.current_user(), now_s=now_s, **detail)
 
     def write_devices(self) -> Path:
-        """Write `devices.jwks` anew: what the server verifies against."""
+        """Write anew what servers verify against: `devices.jwks`, and all that each consumer's folder has of it."""
         sites = {device.device: device.site for device in self.registry.devices()}
         entries: list[dict[str, Any]] = [
             {
@@ -146,9 +153,22 @@ class Fleet:
             }
             for key in self.registry.device_keys()
         ]
+        content = json.dumps({"keys": entries}, indent=2).encode() + b"\n"
+        keys = read_bounded(self.folder / KEYS_FILE, MAX_TRAIL_BYTES)
+        for consumer in self.registry.consumers():
+            folder = self.folder / "consumers" / consumer.name
+            if consumer.revoked_s is None and folder.is_dir():
+                # Public, and readable by whichever user the server's folder was given to.
+                write_durably(folder / DEVICES_FILE, content, 0o644)
+                write_durably(folder / KEYS_FILE, keys, 0o644)
+                write_durably(folder / "ca.crt", self.authorities().encode(), 0o644)
         path = self.folder / DEVICES_FILE
-        write_durably(path, json.dumps({"keys": entries}, indent=2).encode() + b"\n")
+        write_durably(path, content)
         return path
+
+    def authorities(self) -> str:
+        """In PEM, all that certificates of the broker may come from, by the newest keys document."""
+        return "".join(self.keys.authorities)
 
     def write_revocation_list(self, now_s: int) -> Path:
         """Issue the revocation list anew, for another year."""

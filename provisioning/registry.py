@@ -263,6 +263,10 @@ class Registry:
         row = self._connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
         return row[0] if row else 0
 
+    def counters(self) -> tuple[str, ...]:
+        """The names of all counters."""
+        return tuple(row[0] for row in self._connection.execute("SELECT name FROM counters ORDER BY name"))
+
     def setting(self, name: str) -> Any:
         """What was set last under this name; None where nothing was."""
         row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
@@ -336,7 +340,8 @@ class Registry:
         return audit.verify_chain(self._connection)
 
     def back_up(self, path: Path) -> None:
-        """A consistent copy in a new file, while others may write."""
+        """A consistent copy in a new file of mode 0600, while others may write."""
+        path.touch(mode=0o600, exist_ok=False)
         target = sqlite3.connect(path)
         try:
             self._connection.backup(target)
@@ -411,6 +416,16 @@ class Change:
             "UPDATE claims SET state = ? WHERE device = ? AND state IN (?, ?, ?)",
             (ClaimState.CANCELLED, device, *LIVE_CLAIMS),
         )
+
+    def add_revoked_device(self, device: str, site: str) -> None:
+        """A name that is denied everything, of which a restored registry knows nothing else. Raises InputError."""
+        self.add_device(device, site, Direction.BOTH)
+        self.revoke_device(device)
+
+    def add_revoked_serial(self, serial: int) -> None:
+        """A certificate that is not let in, of which a restored registry knows nothing else."""
+        row = (f"{serial:x}", Role.DEVICE.value, "", "", 0, self._now_s, self._now_s)
+        self._connection.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def reinstate_device(self, device: str) -> None:
         """The door may have a board again, with keys of its own: the old ones stay revoked."""

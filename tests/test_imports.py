@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 RANKS = (
     {"edge"},
-    {"edge.errors", "edge.records", "edge.steps"},
+    {"edge.errors", "edge.records", "edge.steps", "edge.dumps"},
     {"edge.command", "edge.settings", "edge.files", "edge.toml"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
