@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.command import Subparsers
 from edge.errors import InputError
 from provisioning.broker import NAMES
-from provisioning.deploy import DEFAULT_CLAIM_PORT, DEFAULT_PORT, BrokerSettings, write_broker
+from provisioning.deploy import DEFAULT_CLAIM_PORT, DEFAULT_PORT, BrokerSettings, default_folder, write_broker
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.mosquitto import run, running
 
@@ -70,7 +70,7 @@ def _settings(fleet: Fleet, options: argparse.Namespace) -> BrokerSettings:
     except InputError:
         if not options.host:
             raise
-        before = BrokerSettings((), folder=str((fleet.folder / "broker").absolute()))
+        before = BrokerSettings((), folder=default_folder(fleet))
     return BrokerSettings(
         hosts=tuple(options.host) if options.host else before.hosts,
         port=before.port if options.port is None else options.port,

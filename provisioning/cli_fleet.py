@@ -8,8 +8,16 @@ from pathlib import Path
 
 from edge.command import Subparsers
 from edge.errors import BrokerUnavailable, InputError
-from provisioning.authority import CONSUMER_PATTERN
+from provisioning.authority import CONSUMER_PATTERN, check_consumer_name
 from provisioning.backup import back_up, restore
+from provisioning.consumers import add_consumer
+from provisioning.deploy import (
+    BrokerSettings,
+    check_settings,
+    default_folder,
+    write_access,
+    write_broker,
+)
 from provisioning.fleet import DEFAULT_SITE, init_fleet, open_fleet
 from provisioning.keys import choose_passphrase, read_passphrase
 from provisioning.revoke import Revoked, cut_off, revoke
@@ -21,6 +29,12 @@ def add_commands(commands: Subparsers) -> None:
     init.add_argument("fleet", type=Path, metavar="FLEET", help="a folder that does not exist yet")
     init.add_argument(
         "--site", default=DEFAULT_SITE, help="of boards that name none, such as hq; default %(default)s"
+    )
+    init.add_argument(
+        "--host", action="append", help="also write the broker's files, as `broker --host` does; repeatable"
+    )
+    init.add_argument(
+        "--consumer", action="append", default=[], help="and a consumer's, as `consumer add` does; repeatable"
     )
     init.set_defaults(act=_init)
     backup = commands.add_parser("backup", help="the whole fleet in one encrypted file")
@@ -48,9 +62,23 @@ def add_commands(commands: Subparsers) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
+    if options.consumer and not options.host:
+        raise InputError("--consumer: a consumer needs to know the broker; name its --host as well")
+    for name in options.consumer:
+        check_consumer_name(name)
+    if options.host:
+        check_settings(BrokerSettings(tuple(options.host)))
     fleet = init_fleet(options.fleet, site=options.site, ask=choose_passphrase)
     print(f"fleet {fleet.folder}: root key {fleet.root_thumbprint}")
     print(f"carry {fleet.folder / 'offline'} away: everyday work needs nothing of it")
+    now_s = int(time.time())
+    if options.host:
+        settings = BrokerSettings(tuple(options.host), folder=default_folder(fleet))
+        print(f"broker {settings.url}: {write_broker(fleet, settings, now_s)}")
+    for name in options.consumer:
+        print(f"consumer {name}: {add_consumer(fleet, name, now_s=now_s)}")
+    if options.consumer:
+        write_access(fleet, now_s)
 
 
 def _backup(options: argparse.Namespace) -> None:

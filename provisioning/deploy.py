@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import InputError, KeyFileError
 from edge.files import check_private, create_durably, read_bounded, write_durably
 from edge.trust.claim import pin_of
-from provisioning.authority import Role, check_host, moment, pem
-from provisioning.broker import claim_access, claim_passwords, configuration, device_access
-from provisioning.fleet import Fleet
+from provisioning.authority import BACKDATED, PROVISION, Role, check_host, moment, pem
+from provisioning.broker import NAMES, claim_access, claim_passwords, configuration, device_access
+from provisioning.fleet import PROVISION_TLS, Fleet
 
 SETTING = "broker"
 DEFAULT_PORT = 8883
@@ -71,6 +72,11 @@ class BrokerSettings:
         return cls(**(stored | {"hosts": tuple(stored["hosts"])}))
 
 
+def default_folder(fleet: Fleet) -> str:
+    """Where the broker's files lie unless somebody names another place."""
+    return str((fleet.folder / "broker").absolute())
+
+
 def check_settings(settings: BrokerSettings) -> None:
     """Raise InputError where these cannot be a broker's."""
     if not settings.hosts:
@@ -106,6 +112,7 @@ def write_broker(fleet: Fleet, settings: BrokerSettings, now_s: int) -> Path:
     with fleet.change("broker", settings.url, now_s=now_s, hosts=list(settings.hosts)) as change:
         change.set(SETTING, asdict(settings))
     _ensure_certificate(fleet, folder, settings.hosts, moment(now_s))
+    _ensure_provision(fleet, moment(now_s))
     fleet.write_revocation_list(now_s)
     text = configuration(folder, port=settings.port, claim_port=settings.claim_port, bind=settings.bind)
     write_durably(folder / "mosquitto.conf", text.encode(), 0o644)
@@ -156,36 +163,44 @@ def _ensure_certificate(fleet: Fleet, folder: Path, hosts: Sequence[str], now: d
     if not key_path.exists():
         _write_broker_key(key_path)
     public = _broker_key(key_path).public_key()
-    issuing = fleet.certificate("issuing")
-    if path.exists() and _still_good(path, public, hosts, issuing, now):
-        return
-    authority = fleet.authority()
-    certificate = authority.issue_broker(public, hosts, now)
-    with fleet.change("certificate", hosts[0], now_s=int(now.timestamp()), role=Role.BROKER) as change:
-        change.add_certificate(certificate, Role.BROKER, hosts[0])
-    write_durably(path, (pem(certificate) + authority.chain).encode(), 0o644)
+    held = _held(path, public, fleet.certificate("issuing"), now)
+    if held is None or _names(held) != list(hosts):
+        authority = fleet.authority()
+        _register(fleet, path, authority.issue_broker(public, hosts, now), Role.BROKER, hosts[0])
 
 
-def _still_good(
-    path: Path,
-    public: ec.EllipticCurvePublicKey,
-    hosts: Sequence[str],
-    issuing: x509.Certificate,
-    now: datetime,
-) -> bool:
+def _ensure_provision(fleet: Fleet, now: datetime) -> None:
+    """The same for provisioning's own certificate."""
+    path = fleet.folder / "ca" / f"{PROVISION}.crt"
+    public = fleet.store.elliptic(PROVISION_TLS).public_key()
+    if _held(path, public, fleet.certificate("issuing"), now) is None:
+        _register(fleet, path, fleet.authority().issue_provision(public, now), Role.PROVISION, PROVISION)
+
+
+def _register(fleet: Fleet, path: Path, certificate: x509.Certificate, role: Role, name: str) -> None:
+    now_s = int((certificate.not_valid_before_utc + BACKDATED).timestamp())
+    with fleet.change("certificate", name, now_s=now_s, role=role) as change:
+        change.add_certificate(certificate, role, name)
+    write_durably(path, (pem(certificate) + fleet.authority().chain).encode(), 0o644)
+
+
+def _held(
+    path: Path, public: ec.EllipticCurvePublicKey, issuing: x509.Certificate, now: datetime
+) -> x509.Certificate | None:
+    """The certificate of a file, where it is still good: for this key, of today's authority, not yet to be renewed."""
     try:
         certificate = x509.load_pem_x509_certificates(read_bounded(path, _MAX_FILE_BYTES))[0]
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        return False
-    held = [str(name.value) for name in names]
+        certificate.verify_directly_issued_by(issuing)
+    except (OSError, ValueError, InvalidSignature):
+        return None
     lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return (
-        certificate.public_key() == public
-        and held == list(hosts)
-        and certificate.issuer == issuing.subject
-        and now < certificate.not_valid_before_utc + lifetime * 2 / 3
-    )
+    fresh = now < certificate.not_valid_before_utc + lifetime * 2 / 3
+    return certificate if fresh and certificate.public_key() == public else None
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
 
 
 def _write_broker_key(path: Path) -> None:
@@ -221,9 +236,12 @@ def _let_mosquitto_read(folder: Path, fleet_folder: Path) -> None:
     user = broker_user()
     if user is None:
         return
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, user.pw_uid, user.pw_gid)
-    if folder.is_relative_to(fleet_folder):
+    # The folder itself stays ours: in one of its own, Mosquitto's user could lead us elsewhere by a link.
+    os.chown(folder, os.geteuid(), user.pw_gid)
+    folder.chmod(0o750)
+    for name in (*NAMES, "state"):
+        os.chown(folder / name, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    if folder.is_relative_to(fleet_folder.absolute()):
         # May be passed through, not listed; keys, registry and the rest are closed themselves.
         fleet_folder.chmod(0o711)
     for parent in folder.parents:

@@ -43,15 +43,15 @@ def settings(fleet: Fleet) -> BrokerSettings:
     return BrokerSettings(("broker.local", "192.0.2.7"), folder=str(fleet.folder / "broker"))
 
 
-def reachable(fleet: Fleet) -> None:
+def reachable(folder: Path) -> None:
     """pytest's folders are closed to Mosquitto's user, where root runs the tests."""
-    for parent in fleet.folder.parents:
+    for parent in folder.parents:
         if parent.is_relative_to(tempfile.gettempdir()) and parent != Path(tempfile.gettempdir()):
             parent.chmod(0o755)
 
 
 def written(fleet: Fleet, settings: BrokerSettings, now_s: int = NOW_S) -> Path:
-    reachable(fleet)
+    reachable(fleet.folder)
     return write_broker(fleet, settings, now_s).parent
 
 
@@ -67,6 +67,8 @@ def test_every_file_is_there_and_secrets_are_mosquittos_alone(fleet: Fleet, sett
     for name in ("server.key", "claims.passwd", "state"):
         status = (folder / name).stat()
         assert (stat.S_IMODE(status.st_mode) & 0o077, status.st_uid) == (0, owner), name
+    assert folder.stat().st_uid == os.geteuid(), "Mosquitto's user cannot put links in its place"
+    assert stat.S_IMODE(folder.stat().st_mode) in (0o700, 0o750)
     text = (folder / "mosquitto.conf").read_text()
     for name in NAMES[1:]:
         assert f"{folder}/{name}" in text, name
@@ -91,6 +93,17 @@ def test_other_hosts_or_two_thirds_of_its_life_give_another_certificate_for_the_
     assert len({first.serial_number, moved.serial_number, late.serial_number}) == 3
     assert first.public_key() == moved.public_key() == late.public_key()
     assert server_pin(fleet) == pin
+
+
+def test_provisionings_own_certificate_is_renewed_too(fleet: Fleet, settings: BrokerSettings) -> None:
+    path = fleet.folder / "ca" / "provision.crt"
+    first = path.read_bytes()
+    written(fleet, settings, int(time.time()))
+    assert path.read_bytes() == first
+    written(fleet, settings, int(time.time()) + int(1.5 * YEAR_S))
+    again = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    assert again.public_key() == x509.load_pem_x509_certificates(first)[0].public_key()
+    assert again.not_valid_after_utc > x509.load_pem_x509_certificates(first)[0].not_valid_after_utc
 
 
 def test_the_revocation_list_is_issued_anew_at_every_run(fleet: Fleet, settings: BrokerSettings) -> None:
@@ -229,7 +242,7 @@ def test_a_second_one_is_not_started(broker: FleetBroker, capsys: pytest.Capture
 
 
 def test_where_none_runs_it_says_what_to_copy_where(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    reachable(fleet)
+    reachable(fleet.folder)
     assert main(["broker", str(fleet.folder), "--host", "broker.local", "--bind", "127.0.0.1"]) == 0
     said = capsys.readouterr().out
     assert "no mosquitto runs with it on this machine" in said

@@ -14,6 +14,7 @@ from demo.boards import add_board
 from edge.errors import InputError, KeyFileError
 from edge.trust.fleetkeys import load_keys_document
 from edge.trust.identity import load_signing_key
+from provisioning.cli import main
 from provisioning.consumers import add_consumer, renew_consumer
 from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.fleet import Fleet
@@ -25,7 +26,7 @@ NOW_S = 1_764_000_000
 @pytest.fixture
 def ready(fleet: Fleet) -> Fleet:
     """A fleet whose broker is set up."""
-    reachable(fleet)
+    reachable(fleet.folder)
     write_broker(fleet, BrokerSettings(("broker.local",), folder=str(fleet.folder / "broker")), NOW_S)
     return fleet
 
@@ -117,3 +118,31 @@ def test_a_key_that_others_can_read_is_refused(ready: Fleet) -> None:
     path.chmod(0o644)
     with pytest.raises(KeyFileError, match="mode 0644 is readable by others"):
         renew_consumer(ready, "central-1", now_s=NOW_S)
+
+
+def test_init_makes_broker_and_consumer_along_with_the_fleet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = tmp_path / "fleet"
+    reachable(fleet)
+    assert main(["init", str(fleet), "--host", "broker.local", "--consumer", "central-1"]) == 0
+    said = capsys.readouterr().out
+    assert f"broker mqtts://broker.local:8883: {fleet}/broker/mosquitto.conf" in said
+    assert load_central(fleet / "consumers" / "central-1" / "central.toml").broker.name == "central-1"
+    assert "user central-1" in (fleet / "broker" / "devices.acl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--consumer", "central-1"], "name its --host as well"),
+        (["--host", "h", "--consumer", "door-01"], "consumer 'door-01': must match"),
+        (["--host", "a b"], "neither a host name nor an address"),
+    ],
+)
+def test_init_refuses_what_cannot_be_before_any_key_is_made(
+    tmp_path: Path, options: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "fleet"), *options]) == InputError.exit_code
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "fleet").exists()
