@@ -66,6 +66,7 @@ bench: develop ## the performance figures of docs/figures.md
 	$(RUN) -m benchmarks.road
 	$(RUN) -m benchmarks.outbox
 	$(RUN) -m benchmarks.latency
+	$(RUN) -m benchmarks.central
 
 .PHONY: torture
 torture: develop ## kill the daemon at every point and at random, and count its events (TORTURE="--seed 1 --json out.json")

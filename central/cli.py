@@ -9,9 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from central.cli_store import add_commands
 from central.consume import BrokerAddress
 from central.listen import listen
 from central.registry import load_registry
+from central.run import run
 from edge import __version__
 from edge.command import carry_out
 
@@ -28,8 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from central.run import run  # noqa: PLC0415 - listening needs no database
-
     run(options.config)
 
 
@@ -54,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hadir-central {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="store, prove and receipt events until stopped")
-    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
-    run.set_defaults(act=_run)
+    running = commands.add_parser("run", help="store, prove and receipt events until stopped")
+    running.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
+    running.set_defaults(act=_run)
     look = commands.add_parser(
         "listen", help="print each event as it arrives and was verified; stores nothing"
     )
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     look.add_argument("--count", type=_positive, help="stop after so many verified attendances")
     look.set_defaults(act=_listen)
+    add_commands(commands, DEFAULT_CONFIG)
     return parser
 
 

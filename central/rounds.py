@@ -87,7 +87,7 @@ def _new_behind(connection: Connection, now_ms: int) -> list[Notice]:
     """Boards that have signed more than is stored, and of which nothing has come since."""
     chain, head, event, alert = tables.chain.c, tables.head.c, tables.event.c, tables.alert.c
     came_since = select(event.seq).where(
-        event.chain_id == chain.id, event.seq >= chain.seq, event.arrived_ms >= head.told_ms
+        event.chain_id == chain.id, event.seq >= chain.seq, event.arrived_ms > head.told_ms
     )
     told = select(alert.kind).where(
         alert.kind == Alert.BEHIND.value,

@@ -26,6 +26,7 @@ from central.rounds import look_around, note_revocations
 from central.steps import Step
 from central.store.database import reading, writing
 from central.verify import Received, verify_event
+from central.words import take_up
 from edge.errors import DatabaseUnavailable, Refusal, TokenRefused
 from edge.steps import reached
 from edge.trust.jws import SigningKey
@@ -74,6 +75,8 @@ class Server:
         self._pending = Pending()
         self._looked_s = float("-inf")
         self._noted: set[str] = set()
+        self._known: set[str] = set()
+        """Keys at the last look around: with others, what was refused may hold."""
         self._asked = False
         """Whether handovers were looked up for this batch: once, however many keys are unknown."""
         self.counts: Counter[str] = Counter()
@@ -203,7 +206,10 @@ class Server:
         with writing(self._engine) as connection:
             note_revocations(connection, revoked, now_ms)
             look_around(connection, now_ms)
+            if self._known != set(self._keyring.registry.registrations):
+                self.counts["taken_up"] += take_up(connection, self._keyring.registry, now_ms)
         self._noted |= revoked.keys()
+        self._known = set(self._keyring.registry.registrations)
 
     def _publish(self, consumer: Consumer, *, idle: bool) -> None:
         for due in self._pending.take(time.monotonic(), idle=idle):

@@ -32,8 +32,12 @@ class Received:
     """Dated more than MAX_AHEAD_S after it arrived by a clock that calls itself synchronised."""
 
 
-def verify_event(topic: str, payload: bytes, registry: Registry, arrived_s: float) -> Received:
+def verify_event(
+    topic: str, payload: bytes, registry: Registry, arrived_s: float, *, revoked_too: bool = False
+) -> Received:
     """Verify an event token as it arrived on a topic. Age never refuses.
+
+    `revoked_too` lets a key that was revoked speak still, for what a person releases.
 
     Raises:
         TokenRefused: with the reason to store and count.
@@ -57,7 +61,7 @@ def verify_event(topic: str, payload: bytes, registry: Registry, arrived_s: floa
         raise TokenRefused(
             Refusal.WRONG_AUDIENCE, f"aud is {ascii(event.audience)[:80]}, {device} belongs to another site"
         )
-    if registration.revoked_at is not None:
+    if registration.revoked_at is not None and not revoked_too:
         raise TokenRefused(Refusal.REVOKED_KEY, f"the key of {device} was revoked")
     if not registration.speaks_for(event.chain, event.seq):
         raise TokenRefused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from central.store.database import is_postgresql
@@ -23,9 +23,16 @@ def insert_new(
     """Insert what is not there yet; these columns of what was inserted, in no order."""
     if not rows:
         return []
-    statement = _insert(connection, table).on_conflict_do_nothing()
     columns = [table.c[name] for name in returning]
-    return list(connection.execute(statement.returning(*columns), rows))
+    if not is_postgresql(connection):
+        statement = sqlite.insert(table).on_conflict_do_nothing().returning(*columns)
+        return list(connection.execute(statement, rows))
+    names = list(rows[0])
+    # One array a column: a statement of one length, however many rows, which is prepared once.
+    arrays = [func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type))) for name in names]
+    insert = postgresql.insert(table).from_select(names, select(*arrays))
+    values = {name: [row[name] for row in rows] for name in names}
+    return list(connection.execute(insert.on_conflict_do_nothing().returning(*columns), values))
 
 
 def insert_or(

@@ -74,6 +74,8 @@ event = Table(
     _partial_index(
         "event_person_at", "person IS NOT NULL", "at_ms", "person", "direction", "chain_id", "seq"
     ),
+    Index("event_arrived", "arrived_ms"),
+    _partial_index("event_was", "was_chain IS NOT NULL", "was_chain", "was_seq"),
     _partial_index("event_unsynced", "clock <> 'synced'", "boot"),
     _partial_index("event_undated", "at_ms IS NULL", "arrived_ms"),
 )

@@ -89,6 +89,7 @@ def upgrade() -> None:
         sa.Column("arrived_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("chain_id", "seq"),
     )
+    op.create_index("event_arrived", "event", ["arrived_ms"], unique=False)
     op.create_index(
         "event_person_at",
         "event",
@@ -112,6 +113,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("clock <> 'synced'"),
         postgresql_where=sa.text("clock <> 'synced'"),
+    )
+    op.create_index(
+        "event_was",
+        "event",
+        ["was_chain", "was_seq"],
+        unique=False,
+        sqlite_where=sa.text("was_chain IS NOT NULL"),
+        postgresql_where=sa.text("was_chain IS NOT NULL"),
     )
     op.create_table(
         "evidence",
