@@ -112,17 +112,14 @@ def assemble(
         CannotRecord: the outbox cannot be opened.
     """
     device = config.device
-    kek = load_key_encryption_key(device.state_dir)
-    identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file, kek))
-    fleet_keys = load_keys_document(device.keys_file, device.root_thumbprint)
+    trust = open_trust(config)
     eyes = open_eyes(config.recognition)
     liveness = open_liveness(config.liveness, config.recognition)
-    gallery = open_gallery(device, fleet_keys, eyes.embedder.id)
+    gallery = open_gallery(device, trust.keys, eyes.embedder.id)
     threshold = threshold_for(config.decide, eyes.spec, gallery)
     reached(Step.LOADED)
     outbox = Outbox(device.state_dir / "outbox.db")
-    store = IdentityStore(device.state_dir, kek)
-    identity = succeeded(identity, store, outbox, clock)
+    identity = succeeded(trust, outbox, clock)
     recorder = Recorder(
         outbox=outbox,
         identity=identity,
@@ -136,38 +133,93 @@ def assemble(
     guard = Guard(liveness, attack_reports(config.liveness))
     road = build_road(eyes, config.track, config.quality, decider, recorder, guard)
 
+    def loaded(keys: int) -> Loaded:
+        return Loaded(gallery.version, gallery.embedder, keys, trust.protection, liveness.on)
+
+    voice = open_voice(config, trust, recorder, loaded, file=file, restart=restart or threading.Event())
+    return Board(identity, clock, gallery, threshold, outbox, recorder, road, voice.publisher, voice.reports)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who a board is and whom it believes, as it finds them at its start."""
+
+    kek: KeyEncryptionKey | None
+    identity: DeviceIdentity
+    keys: FleetKeys
+    store: IdentityStore
+
+    @property
+    def protection(self) -> Protection:
+        """What is told of its keys: without a key-encryption key they are files as they are."""
+        return Protection.FILE if self.kek is None else self.kek.protection
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What speaks and listens for a board."""
+
+    publisher: Publisher
+    reports: Reports
+
+
+def open_trust(config: Config) -> Trust:
+    """Raises KeyFileError."""
+    device = config.device
+    kek = load_key_encryption_key(device.state_dir)
+    identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file, kek))
+    keys = load_keys_document(device.keys_file, device.root_thumbprint)
+    return Trust(kek, identity, keys, IdentityStore(device.state_dir, kek))
+
+
+def succeeded(trust: Trust, outbox: Outbox, clock: Clock) -> DeviceIdentity:
+    """The identity to work with: the next one, where it is ready and this one is the store's."""
+    identity, store = trust.identity, trust.store
+    current, successor = store.current(), store.successor()
+    if current is None or successor is None or current.signing_key().kid != identity.key.kid:
+        return identity
+    return replace(identity, key=succeed(store, successor, outbox, identity, clock))
+
+
+def open_voice(
+    config: Config,
+    trust: Trust,
+    recorder: Recorder,
+    loaded: Callable[[int], Loaded],
+    *,
+    file: Path | None,
+    restart: threading.Event,
+) -> Voice:
+    """Everything between the outbox and the broker. `loaded` is given the version of the fleet's keys.
+
+    Raises:
+        ConfigError: receipts are to be waited for that nobody can sign.
+        CannotRecord: the number of the last command cannot be read.
+    """
+    device, outbox, clock = config.device, recorder.outbox, recorder.clock
+
     def announce() -> None:
         publisher.announce()  # which is built last, from everything that may call this
 
     floor = TimeFloor(device.state_dir, RELEASED_REAL_MS // 1000)
-    sync = KeysSync(
-        fleet_keys,
-        device.root_thumbprint,
-        device.keys_file,
-        identity_of(config, store),
-        announce,
-    )
+    in_use = identity_of(config, trust.store)
+    sync = KeysSync(trust.keys, device.root_thumbprint, device.keys_file, in_use, announce)
     troubles = Troubles()
-    reports = Reports(
-        identity,
-        clock,
-        outbox,
-        troubles,
-        lambda: Loaded(gallery.version, gallery.embedder, sync.version, protection_of(kek), liveness.on),
-    )
+    reports = Reports(recorder.identity, clock, outbox, troubles, lambda: loaded(sync.version))
     around = Surroundings(
         config=file,
         state_dir=device.state_dir,
-        identity=identity,
-        store=store,
+        identity=recorder.identity,
+        store=trust.store,
         outbox=outbox,
         clock=clock,
-        protection=protection_of(kek),
+        protection=trust.protection,
         keys=lambda: sync.keys,
         announce=announce,
-        restart=restart or threading.Event(),
+        restart=restart,
     )
-    commands = Commands(device.state_dir, identity, sync, clock, handlers(around), floor)
+    commands = Commands(device.state_dir, recorder.identity, sync, clock, handlers(around), floor)
+    passphrase = None if trust.kek is None else trust.kek.passphrase()
     publisher = Publisher(
         recorder,
         config.broker,
@@ -177,9 +229,9 @@ def assemble(
         receipt_keys(config, sync),
         receivers=(sync, commands),
         troubles=troubles,
-        tls=Tls(kek.passphrase() if kek is not None else None, dates_by(clock, floor)),
+        tls=Tls(passphrase, dates_by(clock, floor)),
     )
-    return Board(identity, clock, gallery, threshold, outbox, recorder, road, publisher, reports)
+    return Voice(publisher, reports)
 
 
 def identity_of(config: Config, store: IdentityStore) -> Identity | None:
@@ -271,16 +323,3 @@ def threshold_for(config: DecideConfig, spec: EmbedderSpec, gallery: Gallery) ->
 def same_person(spec: EmbedderSpec) -> float:
     """The similarity from which two looks within a track are one person's."""
     return spec.threshold(SAME_AMONG)
-
-
-def succeeded(identity: DeviceIdentity, store: IdentityStore, outbox: Outbox, clock: Clock) -> DeviceIdentity:
-    """The identity to work with: the next one, where it is ready and this one is the store's."""
-    current, successor = store.current(), store.successor()
-    if current is None or successor is None or current.signing_key().kid != identity.key.kid:
-        return identity
-    return replace(identity, key=succeed(store, successor, outbox, identity, clock))
-
-
-def protection_of(kek: KeyEncryptionKey | None) -> Protection:
-    """What is told of a board's keys: without a key-encryption key they are files as they are."""
-    return Protection.FILE if kek is None else kek.protection

@@ -163,10 +163,10 @@ def _become(places: Places, claim: Claim, answer: Answer, claim_file: Path | Non
         raise RetryLater(f"claim {claim.id}: not answered yet; start this again")
     clock = Clock()
     take_up(places, IdentityStore(places.state_dir, kek), identity, clock)
-    forget_claim(places, *([claim_file] if claim_file is not None else []))
     device = load_config(places.config).device
     print(f"this board is {device.id} at site {device.site}; configuration: {places.config}")
     _prove(places, identity, kek, clock)
+    forget_claim(places, *([claim_file] if claim_file is not None else []))
 
 
 def _prove(places: Places, identity: Identity, kek: KeyEncryptionKey, clock: Clock) -> None:

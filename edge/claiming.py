@@ -31,6 +31,7 @@ from edge.trust.seal import KeyEncryptionKey
 from edge.trust.store import (
     AUTHORITIES_FILE,
     CERTIFICATE_FILE,
+    CLAIMED,
     KEY_FILE,
     KEYS_FILE,
     Identity,
@@ -119,7 +120,7 @@ def claim_identity(places: Places, claim: Claim, kek: KeyEncryptionKey, answer: 
         CannotRecord: something cannot be written.
     """
     store = IdentityStore(places.state_dir, kek)
-    identity = store.begin(f"claim-{claim.id}")
+    identity = store.begin(f"{CLAIMED}{claim.id}")
     if staged(identity):
         return identity
     key, sealing_key = identity.signing_key(), identity.sealing_key()

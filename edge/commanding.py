@@ -29,12 +29,10 @@ from edge.trust.fleetkeys import FleetKeys
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import encode_base64url
 from edge.trust.seal import Protection
-from edge.trust.store import CERTIFICATE_FILE, KEYS_FILE, Identity, IdentityStore
+from edge.trust.store import CERTIFICATE_FILE, ROTATED, Identity, IdentityStore
 from edge.trust.tokens import CHAIN_PATTERN
 from edge.uplink.commands import Handlers
 from edge.uplink.outbox import Outbox
-
-ROTATION = "rotation-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +176,14 @@ def _rotate(around: Surroundings, args: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _ask_to_rotate(around: Surroundings, current: Identity) -> Mapping[str, Any]:
-    name = f"{ROTATION}{around.identity.key.kid}"  # the same however often it is asked for
+    name = f"{ROTATED}{around.identity.key.kid}"  # the same however often it is asked for
     identity = around.store.begin(name, current.sealing_key())
     key = identity.signing_key()
     return {"kid": key.kid, "csr": encode_base64url(csr_of(key, around.identity.device))}
 
 
 def _take_certificate(around: Surroundings, current: Identity, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    identity = around.store.named(f"{ROTATION}{around.identity.key.kid}")
+    identity = around.store.named(f"{ROTATED}{around.identity.key.kid}")
     if not identity.folder.exists():
         raise CommandRefused("rotate: no new key was asked for; send rotate without arguments first")
     key = identity.signing_key()
@@ -195,7 +193,7 @@ def _take_certificate(around: Surroundings, current: Identity, args: Mapping[str
     chain = check_chain(args.get("certificates"), key.public, around.identity.device, keys.authorities)
     try:
         identity.put_certificate(chain)
-        identity.put_keys((current.folder / KEYS_FILE).read_bytes(), keys.authorities)
+        identity.take_keys_of(current)
         identity.follow(current)
     except OSError as error:
         raise unwritable(f"{identity.folder}: the new identity", error) from error

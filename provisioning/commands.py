@@ -13,10 +13,11 @@ from edge.trust.commands import (
     MAX_COMMAND_BYTES,
     NAME_PATTERN,
     Reply,
+    Status,
     command_claims,
     verify_reply,
 )
-from edge.trust.jws import encode_base64url, key_from_jwk, sign
+from edge.trust.jws import encode_base64url, key_from_jwk, parse_object, sign
 from edge.trust.tokens import REPLY_TYP
 from provisioning.fleet import Fleet
 from provisioning.registry import Given
@@ -109,6 +110,28 @@ def take_reply(fleet: Fleet, device: str, content: bytes, now_s: int) -> Answere
             # A registry that was restored from a backup has forgotten numbers that its boards remember.
             change.at_least(_counter(device), last_n)
     return Answered(given, reply)
+
+
+def name_boot(fleet: Fleet, answered: Answered, now_s: int) -> Given | None:
+    """The same command once more, for the boot that the board named in its signed answer; None where it asks for none.
+
+    A board whose clock was never set cannot tell a new command from one that somebody kept.
+    """
+    given, reply = answered.given, answered.reply
+    if reply.status is not Status.REFUSED or reply.result.get("needs_boot") is not True:
+        return None
+    said = parse_object(given.token.split(".")[1].encode(), "payload")
+    if "boot" in said:
+        return None
+    return give(
+        fleet,
+        given.device,
+        given.name,
+        said["args"],
+        now_s=now_s,
+        lifetime_s=max(1, given.expires_s - now_s),
+        boot=reply.boot,
+    )
 
 
 def topic_of(given: Given) -> str:

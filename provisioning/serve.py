@@ -21,7 +21,7 @@ from edge.trust.jws import parse_members
 from edge.trust.members import take
 from edge.uplink.client import Client, Incoming
 from provisioning.claims import Listener, Outcome, Received, approve, receive_request, take_status
-from provisioning.commands import take_reply, topic_of
+from provisioning.commands import name_boot, take_reply, topic_of
 from provisioning.fleet import Fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.registry import Claim, ClaimState, Given
@@ -39,6 +39,9 @@ LOOK_S = 0.5
 
 ROTATE_S = 3600.0
 """How often to look for certificates that are two thirds through."""
+
+GRACE_S = 0.3
+"""Whoever took an answer may be about to give the command that it leads to."""
 
 SPREAD_S = 2.0
 """Files are written anew at most so often while boards keep coming."""
@@ -124,6 +127,12 @@ class Desk:
                 self._published.add(given.jti)
                 self._client.publish(topic_of(given), given.token, expiry_s=given.expires_s - self._now())
 
+    def _send_again(self, device: str) -> None:
+        """A board came: what it was told before its first connection, no broker kept for it."""
+        self._published -= {
+            given.jti for given in self._fleet.registry.open_commands(self._now()) if given.device == device
+        }
+
     def rotate_what_is_due(self) -> None:
         """Tell boards to make their next key, long before the certificate of this one ends."""
         for device in due(self._fleet, self._now()):
@@ -155,6 +164,8 @@ class Desk:
     def _take_status(self, device: str, payload: bytes) -> None:
         status = parse_members(payload, "status")
         arrival = take_status(self._fleet, device, take(status, "head", str), self._now())
+        if status.get("state") == "online":
+            self._send_again(device)
         if arrival is None:
             return
         self._changed()
@@ -172,6 +183,8 @@ class Desk:
         self._tell(
             f"{device}: {given.name} {given.n}: {reply.status}{f': {reply.reason}' if reply.reason else ''}"
         )
+        if name_boot(self._fleet, answered, self._now()) is not None:
+            return
         if go_on(self._fleet, answered, self._now()) is not None:
             self._changed()
 
@@ -226,16 +239,22 @@ def at_the_desk(fleet: Fleet) -> Iterator[bool]:
 
 
 def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given:
-    """Have a command sent, and wait for its answer.
+    """Have a command sent, and wait for its answer, or that of the command that its answer led to.
 
     Raises:
         RetryLater: no answer in time; the command waits for the board until it expires.
         BrokerUnavailable: as it says.
     """
     deadline_s = time.monotonic() + wait_s
+    settled_s: list[float] = []
 
     def over() -> bool:
-        return _settled(fleet, given) is not None or time.monotonic() >= deadline_s
+        now_s = time.monotonic()
+        if _last(fleet, given).status is None:
+            settled_s.clear()
+            return now_s >= deadline_s
+        settled_s.append(now_s)
+        return now_s - settled_s[0] >= GRACE_S
 
     with at_the_desk(fleet) as empty:
         if empty:
@@ -243,15 +262,15 @@ def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given
                 Desk(fleet, client, listener_of(fleet), auto=False, tell=tell).run(over)
         while not over():
             time.sleep(LOOK_S / 5)
-    settled = _settled(fleet, given)
-    if settled is None:
+    answered = _last(fleet, given)
+    if answered.status is None:
         raise RetryLater(
             f"{given.device}: {given.name}: no answer within {wait_s:g} s; it waits for the board at the broker, "
             "until it expires"
         )
-    return settled
+    return answered
 
 
-def _settled(fleet: Fleet, given: Given) -> Given | None:
-    now = fleet.registry.command(given.jti)
-    return now if now is not None and now.status is not None else None
+def _last(fleet: Fleet, given: Given) -> Given:
+    """What whoever takes the answers gave next: for a boot, or the second half of a rotation; else the same."""
+    return fleet.registry.last_command(given.device, given.name) or given

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,74 +10,17 @@ import pytest
 from edge.config import load_config
 from edge.trust.claim import Claim
 from edge.trust.identity import load_signing_key
-from provisioning.claims import add_device
-from provisioning.fleet import Fleet, open_fleet
-from provisioning.link import connect, listener_of, spread
+from provisioning.fleet import Fleet
 from provisioning.registry import ClaimState
-from provisioning.serve import Desk
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, fleet_broker
-
-DEADLINE_S = 30.0
+from tests.quietly import desk, edge, new_claim, wait_for
 
 
 @pytest.fixture
 def broker() -> Iterator[FleetBroker]:
     with fleet_broker(()) as running:
         yield running
-
-
-def new_claim(broker: FleetBroker, device: str = "door-01") -> Claim:
-    fleet = broker.fleet
-    claim = add_device(fleet, device, listener=listener_of(fleet), now_s=int(time.time()))
-    spread(fleet, int(time.time()))
-    return claim
-
-
-@contextmanager
-def desk(broker: FleetBroker, *, auto: bool) -> Iterator[list[str]]:
-    """Somebody at the desk, in a thread with a registry connection of its own; what they are told."""
-    told: list[str] = []
-    stop = threading.Event()
-    errors: list[BaseException] = []
-    ready = threading.Event()
-
-    def work() -> None:
-        try:
-            fleet = open_fleet(broker.fleet.folder)
-            try:
-                with connect(fleet) as client:
-                    ready.set()
-                    Desk(fleet, client, listener_of(fleet), auto=auto, tell=told.append).run(stop.is_set)
-            finally:
-                fleet.registry.close()
-        except BaseException as error:  # noqa: BLE001 - shown by the test that waits
-            errors.append(error)
-            ready.set()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert ready.wait(DEADLINE_S)
-    try:
-        yield told
-    finally:
-        stop.set()
-        thread.join()
-        assert not errors, errors
-
-
-def edge(*arguments: str | Path, timeout_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edge", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-
-
-def blank(broker: FleetBroker, name: str = "board") -> Board:
-    return Board.blank(broker.folder / name)
 
 
 def claim_file(board: Board, claim: Claim) -> Path:
@@ -97,16 +35,8 @@ def state(fleet: Fleet, claim: Claim) -> ClaimState:
     return known.state
 
 
-def wait_for(condition: object) -> None:
-    assert callable(condition)
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
-
-
 def test_a_board_claims_its_identity_and_uses_the_claim_up(broker: FleetBroker) -> None:
-    claim, board = new_claim(broker), blank(broker)
+    claim, board = new_claim(broker), Board.blank(broker.folder / "board")
     path = claim_file(board, claim)
     with desk(broker, auto=True) as told:
         done = edge("claim", "--config", board.places.config, "--claim", path)

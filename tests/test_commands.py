@@ -127,7 +127,7 @@ def test_numbers_only_rise_also_over_a_restart(board: Board, n: int) -> None:
     reply = board.receive(token(n, jti="B" * 22))
     assert reply.status is Status.REFUSED
     assert reply.reason == f"n = {n}: 3 was the last, and numbers only rise"
-    assert reply.result == {"last_n": 3}
+    assert reply.result == {"last_n": 3, "needs_boot": False}
     assert board.receive(token(7)).status is Status.DONE
 
 

@@ -121,6 +121,12 @@ def verify_command(compact: bytes, keys: Mapping[str, VerificationKey], device: 
     )
 
 
+def needs_boot(command: Command, now: TimeReading) -> bool:
+    """Whether a board that does not know the time cannot tell that this command is a new one."""
+    unsure = now.state is ClockState.UNSYNCED
+    return unsure and command.boot is None and command.name not in WITHOUT_A_CLOCK
+
+
 def reason_against(command: Command, last_n: int, now: TimeReading, floor_s: int) -> str | None:
     """Why a command may not be carried out now; None where it may.
 
@@ -132,9 +138,9 @@ def reason_against(command: Command, last_n: int, now: TimeReading, floor_s: int
         return "boot: it is for another boot of this board"
     if command.expires_s <= floor_s:
         return "exp: it has expired"
+    if needs_boot(command, now):
+        return "clock: this board does not know the time; name its boot, so that the command cannot be an old one"
     if now.state is ClockState.UNSYNCED:
-        if command.boot is None and command.name not in WITHOUT_A_CLOCK:
-            return "clock: this board does not know the time; name its boot, so that the command cannot be an old one"
         return None
     return "exp: it has expired" if command.expires_s * 1000 <= now.real_ms else None
 

@@ -41,7 +41,10 @@ FOLLOWS_FILE = "follows"
 SUCCESSION_FILE = "succession"
 """The hash of the `key:1` that hands the chain over to this identity."""
 
-_NAME = re.compile(r"(?:claim|rotation)-[A-Za-z0-9_-]{1,64}")
+CLAIMED, ROTATED = "claim-", "rotation-"
+"""How an identity's name begins: by which way it came."""
+
+_NAME = re.compile(rf"(?:{CLAIMED}|{ROTATED})[A-Za-z0-9_-]{{1,64}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,11 @@ class Identity:
         write_durably(self.folder / KEYS_FILE, trail)
         reached(IdentityStep.KEYS_STORED)
         self.put_authorities(authorities)
+
+    def take_keys_of(self, other: Identity) -> None:
+        """The keys document and authorities that another identity has. Raises OSError."""
+        for name in (KEYS_FILE, AUTHORITIES_FILE):
+            write_durably(self.folder / name, (other.folder / name).read_bytes())
 
     def put_authorities(self, authorities: tuple[str, ...]) -> None:
         """Who may have issued the broker's certificate; written only where it changes."""

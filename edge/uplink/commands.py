@@ -23,6 +23,7 @@ from edge.trust.commands import (
     MAX_REPLY_BYTES,
     Command,
     Status,
+    needs_boot,
     reason_against,
     reply_claims,
     verify_command,
@@ -118,11 +119,12 @@ class Commands:
         if command.jti == self._log.jti and self._log.reply is not None:
             send(_reply(self._log.reply))  # delivered again
             return
-        why = reason_against(command, self._log.n, self._clock.read(), self._floor.seconds)
+        now = self._clock.read()
+        why = reason_against(command, self._log.n, now, self._floor.seconds)
         if why is None and command.name not in self._handlers:
             why = f"name: {command.name} is not known here; {', '.join(sorted(self._handlers))} are"
         if why is not None:
-            last = {"last_n": self._log.n}
+            last = {"last_n": self._log.n, "needs_boot": needs_boot(command, now)}
             send(_reply(self._signed(command, Status.REFUSED, reason=why, result=last)))
             log.warning("command %d (%s) refused: %s", command.n, command.name, why)
             return

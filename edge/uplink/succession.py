@@ -18,7 +18,7 @@ from edge.steps import IdentityStep, reached
 from edge.trust.events import key_claims
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import SigningKey, sign
-from edge.trust.store import Identity, IdentityStore
+from edge.trust.store import ROTATED, Identity, IdentityStore
 from edge.trust.tokens import BOARD_TYPS, EVENT_TYP
 from edge.uplink.outbox import Outbox
 
@@ -35,6 +35,9 @@ def succeed(
         CannotRecord: something cannot be written.
     """
     new = successor.signing_key()
+    current = store.current()
+    if current is not None and successor.name.startswith(ROTATED):
+        successor.take_keys_of(current)  # which may have got a newer document since the new key was certified
     head = outbox.head()
     if head.seq > 0 and not _handed_over(successor, head.hash):
         _hand_over(successor, outbox, old, new, clock)

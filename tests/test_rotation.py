@@ -1,0 +1,138 @@
+"""Commands, keys and certificates of a board that runs, over a real Mosquitto with mutual TLS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from edge.config import load_config
+from edge.trust.jws import parse_object
+from provisioning.commands import give
+from provisioning.registry import Given
+from provisioning.rotation import begin
+from tests.claiming import Board
+from tests.fleet_broker import FleetBroker, fleet_broker
+from tests.quietly import claimed, desk, log_of, running, settled, wait_for
+
+
+@pytest.fixture
+def broker() -> Iterator[FleetBroker]:
+    with fleet_broker(()) as running:
+        yield running
+
+
+def told(broker: FleetBroker, name: str, args: dict[str, Any] | None = None) -> Given:
+    given = give(broker.fleet, "door-01", name, args or {}, now_s=int(time.time()))
+    wait_for(lambda: settled(broker.fleet, given.jti))
+    answered = broker.fleet.registry.command(given.jti)
+    assert answered is not None
+    return answered
+
+
+def events(board: Board) -> list[tuple[str, str]]:
+    """Of the board's own chain, by what key each event is signed and what it is."""
+    outbox = board.outbox()
+    found = []
+    for event in outbox.held(0, 100):
+        header, payload, _ = event.token.encode().split(b".")
+        (kind,) = parse_object(payload, "payload")["events"]
+        found.append((parse_object(header, "header")["kid"], kind.split(":")[3]))
+    outbox.close()
+    return found
+
+
+def test_a_board_carries_out_what_it_is_told_and_says_no_to_the_rest(broker: FleetBroker) -> None:
+    board = claimed(broker)
+    with desk(broker), running(board):
+        assert told(broker, "ping").status == "done"
+        report = told(broker, "report").result
+        assert report is not None
+        assert report["kid"] == board.current.signing_key().kid
+        assert (report["seq"], report["keys"]) == (1, 1)
+        assert told(broker, "sync").status == "done"
+        assert told(broker, "resend", {"chain": report["chain"], "from": 1}).result == {"from": 1, "to": 1}
+        refused = told(broker, "resend", {"chain": "X" * 22, "from": 1})
+        assert (refused.status, refused.reason) == (
+            "refused",
+            f"resend: chain {'X' * 22} is not this board's, which is {report['chain']}",
+        )
+        unknown = told(broker, "shell", {"run": "id"})
+        assert unknown.status == "refused"
+        assert unknown.reason is not None
+        assert unknown.reason.startswith("name: shell is not known here")
+
+
+def test_what_is_set_from_afar_is_checked_like_the_file_and_lasts(broker: FleetBroker) -> None:
+    board = claimed(broker)
+    with desk(broker), running(board) as process:
+        assert (
+            told(broker, "set", {"decide": {"cooldown_s": 5}, "camera": {"rotation": 180}}).status == "done"
+        )
+        for args, why in (
+            ({"decide": {"cooldown_s": -1}}, "decide.cooldown_s = -1"),
+            ({"camera": {"rotation": 45}}, "camera.rotation = 45"),
+            ({"decide": {"min_good_frames": 9, "fused_frames": 3}}, "must lie between"),
+            ({"broker": {"url": "mqtts://evil"}}, "broker.url: is not to be set from afar"),
+            ({"device": {"key_file": "/etc/shadow"}}, "device.key_file: is not to be set from afar"),
+            ({"camera": {"pipeline": "filesrc ! fdsink"}}, "camera.pipeline: is not to be set from afar"),
+            ({"events": {"diagnostics": True}}, "events.diagnostics: is not to be set from afar"),
+            ({"decide": "all"}, "must be a section"),
+            ({}, "args must be sections"),
+        ):
+            refused = told(broker, "set", args)
+            assert refused.status == "refused"
+            assert refused.reason is not None
+            assert why in refused.reason
+        assert told(broker, "restart").status == "done"
+        assert process.wait(30) == 0
+    config = load_config(board.places.config)
+    assert (config.decide.cooldown_s, config.camera.rotation) == (5.0, 180)
+    with desk(broker), running(board):
+        assert told(broker, "set", {"decide": {"cooldown_s": None}}).status == "done"
+    assert load_config(board.places.config).decide.cooldown_s == 60.0
+
+
+def test_a_board_changes_its_key_and_the_fleet_follows(broker: FleetBroker) -> None:
+    board = claimed(broker)
+    fleet = broker.fleet
+    old = board.current.signing_key().kid
+    with desk(broker) as said:
+        with running(board) as process:
+            wait_for(lambda: "connected" in log_of(board))
+            begin(fleet, "door-01", int(time.time()))
+            assert process.wait(30) == 0  # to be started again by its service manager
+        with running(board):
+            wait_for(lambda: any("works with its new key" in line for line in said))
+            report = told(broker, "report").result
+    new = board.current.signing_key().kid
+    assert report is not None
+    assert new != old
+    assert report["kid"] == new
+    assert events(board) == [(old, "start"), (old, "key"), (new, "start")]
+    first, second = fleet.registry.device_keys("door-01")
+    assert (first.kid, second.kid) == (old, new)
+    assert (first.revoked_s, second.revoked_s, second.last_seq) == (None, None, None)
+    assert first.chain == report["chain"]
+    assert first.last_seq in (2, 3)
+    assert [c.revoked_s is None for c in fleet.registry.certificates("door-01")] == [False, True]
+    assert len(list(board.store.folder.iterdir())) == 2  # the identity and the link
+
+
+def test_a_board_whose_clock_was_never_set_is_told_for_its_present_boot(broker: FleetBroker) -> None:
+    board = claimed(broker)
+    with desk(broker), running(board, clock="never"):
+        given = give(broker.fleet, "door-01", "report", {}, now_s=int(time.time()))
+        wait_for(lambda: settled(broker.fleet, given.jti))
+        again = broker.fleet.registry.last_command("door-01", "report")
+        assert again is not None
+        assert again.n == given.n + 1
+        wait_for(lambda: settled(broker.fleet, again.jti))
+    first, second = (broker.fleet.registry.command(one.jti) for one in (given, again))
+    assert first is not None
+    assert second is not None
+    assert first.reason is not None
+    assert first.reason.startswith("clock: this board does not know the time")
+    assert second.status == "done"
