@@ -84,13 +84,29 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 
 
 def check_private(path: Path, status: os.stat_result) -> None:
-    """Raise KeyFileError unless only its owner, who is the daemon's user or root, may read this file."""
+    """Raise KeyFileError unless only its owner, who is the daemon's user or root, may read this file or replace it."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         raise KeyFileError(f"{path}: mode {mode:04o} is readable by others; run: chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
         raise KeyFileError(
             f"{path}: belongs to user {status.st_uid}; it must belong to the daemon's user ({os.geteuid()}) or root"
+        )
+    _check_place(path.parent)
+
+
+def _check_place(folder: Path) -> None:
+    """Whoever may write into a file's folder may put another file in its place, whatever the file's own mode."""
+    status = folder.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o022 and not mode & stat.S_ISVTX:
+        raise KeyFileError(
+            f"{folder}: mode {mode:04o} lets others put a file in place of a private one; run: chmod go-w {folder}"
+        )
+    if status.st_uid not in (os.geteuid(), 0):
+        raise KeyFileError(
+            f"{folder}: belongs to user {status.st_uid}, who could put a file in place of a private one; it must "
+            f"belong to the daemon's user ({os.geteuid()}) or root"
         )
 
 

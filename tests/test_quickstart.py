@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def test_its_commands_lead_from_nothing_to_a_verified_attendance(folder: Path) -
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HADIR_PASSPHRASE": PASSPHRASE,
     }
-    said = ""
+    said, everything = "", []
+    secrets: set[bytes] = set()
     with ExitStack() as terminals:
         for line in commands():
             if line.endswith(STAYS):
@@ -129,5 +131,35 @@ def test_its_commands_lead_from_nothing_to_a_verified_attendance(folder: Path) -
             )
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
             said = done.stdout
+            everything += [done.stdout.encode(), done.stderr.encode(), *arguments_of_all_processes()]
+            secrets |= secrets_in(folder)
     (attendance,) = [line for line in said.splitlines() if "E1042" in line]
     assert {"door-01", "attendance", "in", "counted"} <= set(attendance.split())
+    everything += [log.read_bytes() for log in folder.glob("*.log")]
+    assert len(secrets) > 30, "keys of fleet, broker, server and board, and the claim's secret"
+    assert not [secret for secret in secrets if any(secret in output for output in everything)]
+
+
+def arguments_of_all_processes() -> list[bytes]:
+    """As any user of the machine sees them."""
+    seen = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            seen.append(process.read_bytes())
+    return seen
+
+
+def secrets_in(folder: Path) -> set[bytes]:
+    """The bytes that must never be seen: private keys in the forms in which they could be printed, and claims."""
+    found = {PASSPHRASE.encode()}
+    for path in (
+        path for path in folder.rglob("*") if path.is_file() and path.suffix in (".pem", ".key", ".json", "")
+    ):
+        content = path.read_bytes()
+        if b"PRIVATE KEY" in content:
+            found |= {line for line in content.splitlines() if len(line) == 64}
+        if path.name == "hadir-claim.json":
+            found.add(json.loads(content)["secret"].encode())
+        if path.name == "kek":
+            found.add(json.loads(content)["kek"].encode())
+    return found
