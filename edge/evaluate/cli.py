@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import InputError
+from edge.evaluate.liveness_cli import add_command as add_liveness
+from edge.evaluate.liveness_cli import check_writable
 
 if TYPE_CHECKING:  # --help needs neither OpenCV nor numpy
     from edge.assembly import Eyes
@@ -71,6 +73,7 @@ def add_commands(subparsers: Any) -> None:
     )
     collect.add_argument("--models-dir", type=Path, metavar="FOLDER", help="default: the installed models")
     collect.set_defaults(act=_collect)
+    add_liveness(measures)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +152,7 @@ def _lfw(options: argparse.Namespace) -> None:
     from edge.evaluate import lfw  # noqa: PLC0415 - see TYPE_CHECKING above
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
-    _check_html(options.html)
+    check_writable(options.html)
     album = open_album(options.folder)
     folds = lfw.read_folds(album, options.folder / "pairs.txt")
     eyes = _open_eyes(options)
@@ -167,7 +170,7 @@ def _openset(options: argparse.Namespace) -> None:
     from edge.evaluate import openset  # noqa: PLC0415
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
-    _check_html(options.html)
+    check_writable(options.html)
     album = open_album(options.folder)
     eyes = _open_eyes(options)
     probes, templates = _embed_both(album, eyes, options)
@@ -281,12 +284,6 @@ def _threshold(eyes: Eyes, options: argparse.Namespace) -> Callable[[int], float
     """The manifest's by number enrolled, or for the number that `openset --as-if-enrolled` names."""
     as_if = getattr(options, "as_if_enrolled", None)
     return eyes.spec.threshold if as_if is None else lambda _: eyes.spec.threshold(as_if)
-
-
-def _check_html(file: Path | None) -> None:
-    """Before minutes of work: where could the report not be written?"""
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise InputError(f"{file}: cannot be written (it is a folder, or its folder is not there)")
 
 
 def _write_html(file: Path, text: str) -> None:

@@ -149,7 +149,7 @@ def open_album(folder: Path) -> Album:
     files = [
         f"{person.name}/{name}"
         for person in _folders(root)
-        for name in sorted((file.name for file in person.iterdir() if _is_picture(file)), key=_by_number)
+        for name in sorted((file.name for file in person.iterdir() if _is_picture(file)), key=by_number)
     ]
     if not files:
         raise InputError(f"{root}: holds no person/image; pictures may be {PICTURE_FORMATS}")
@@ -164,7 +164,7 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _by_number(name: str) -> list[tuple[int, str]]:
+def by_number(name: str) -> list[tuple[int, str]]:
     """Sorts digits by their value; the parts of a split by a group alternate text and digits."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
