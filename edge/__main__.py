@@ -15,6 +15,7 @@ from edge.claim_cli import DEFAULT_CONFIG
 from edge.claim_cli import add_commands as add_claiming
 from edge.command import carry_out
 from edge.config import load_config
+from edge.errors import GalleryError, ModelError
 from edge.evaluate.cli import add_commands as add_evaluation
 
 
@@ -28,11 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from edge.service import Service  # noqa: PLC0415 - --help and --version need no models
+    from edge.assembly import tell_refused  # noqa: PLC0415 - --help and --version need no models
+    from edge.service import Service  # noqa: PLC0415
 
     config = load_config(options.config)
     with alone_on(config.device.state_dir):
-        Service(config, options.config).run()
+        try:
+            service = Service(config, options.config)
+        except (ModelError, GalleryError) as error:
+            tell_refused(config, error)
+            raise
+        service.run()
 
 
 def _check(options: argparse.Namespace) -> int:

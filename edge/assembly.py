@@ -18,7 +18,7 @@ from edge.config import (
     RecognitionConfig,
     TrackConfig,
 )
-from edge.errors import ConfigError, ModelError
+from edge.errors import ConfigError, GalleryError, ModelError
 from edge.pipeline import Keeper, Road
 from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
@@ -28,7 +28,7 @@ from edge.recognition.liveness import Liveness, LivenessModels, NoLiveness, Thro
 from edge.recognition.liveness_manifest import FILE, load_liveness
 from edge.recognition.manifest import EmbedderSpec, installed_folder, load_manifest
 from edge.recognition.track import Tracker
-from edge.records import ClockState
+from edge.records import TamperKind
 from edge.reports import Reports
 from edge.steps import Step, reached
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
@@ -41,12 +41,14 @@ from edge.trust.store import Identity, IdentityStore
 from edge.uplink.commands import Commands
 from edge.uplink.outbox import Outbox
 from edge.uplink.publish import Publisher
-from edge.uplink.reach import Dates, Tls
+from edge.uplink.reach import Tls
 from edge.uplink.receipts import ReceiptKeys
 from edge.uplink.recorder import Recorder
+from edge.uplink.room import Room
 from edge.uplink.status import Loaded
 from edge.uplink.succession import succeed
 from edge.uplink.sync import KeysSync
+from edge.uplink.timekeeping import TimeKeeper
 from edge.uplink.troubles import Troubles
 
 SAME_AMONG = 100
@@ -88,6 +90,7 @@ class Board:
     road: Road
     publisher: Publisher
     reports: Reports
+    keeping: Keeping
 
 
 def open_eyes(config: RecognitionConfig) -> Eyes:
@@ -131,13 +134,17 @@ def assemble(
     )
     decider = Decider(config.decide, gallery, threshold)
     guard = Guard(liveness, attack_reports(config.liveness))
-    road = build_road(eyes, config.track, config.quality, decider, recorder, guard)
+    keeping = keep(recorder, device.state_dir)
+    road = build_road(eyes, config.track, config.quality, decider, keeping.room, guard)
 
     def loaded(keys: int) -> Loaded:
         return Loaded(gallery.version, gallery.embedder, keys, trust.protection, liveness.on)
 
-    voice = open_voice(config, trust, recorder, loaded, file=file, restart=restart or threading.Event())
-    return Board(identity, clock, gallery, threshold, outbox, recorder, road, voice.publisher, voice.reports)
+    restart = restart or threading.Event()
+    voice = open_voice(config, trust, recorder, keeping, loaded, file=file, restart=restart)
+    return Board(
+        identity, clock, gallery, threshold, outbox, recorder, road, voice.publisher, voice.reports, keeping
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,22 @@ class Trust:
     def protection(self) -> Protection:
         """What is told of its keys: without a key-encryption key they are files as they are."""
         return Protection.FILE if self.kek is None else self.kek.protection
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What keeps a board's time and room, and what is wrong with it."""
+
+    troubles: Troubles
+    floor: TimeFloor
+    timekeeper: TimeKeeper
+    room: Room
+
+
+def keep(recorder: Recorder, state_dir: Path) -> Keeping:
+    """Of a board with this recorder."""
+    troubles, floor = Troubles(), TimeFloor(state_dir, RELEASED_REAL_MS // 1000)
+    return Keeping(troubles, floor, TimeKeeper(recorder, floor), Room(recorder, troubles))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +208,7 @@ def open_voice(
     config: Config,
     trust: Trust,
     recorder: Recorder,
+    keeping: Keeping,
     loaded: Callable[[int], Loaded],
     *,
     file: Path | None,
@@ -201,11 +225,9 @@ def open_voice(
     def announce() -> None:
         publisher.announce()  # which is built last, from everything that may call this
 
-    floor = TimeFloor(device.state_dir, RELEASED_REAL_MS // 1000)
     in_use = identity_of(config, trust.store)
     sync = KeysSync(trust.keys, device.root_thumbprint, device.keys_file, in_use, announce)
-    troubles = Troubles()
-    reports = Reports(recorder.identity, clock, outbox, troubles, lambda: loaded(sync.version))
+    reports = Reports(recorder.identity, clock, outbox, keeping.troubles, lambda: loaded(sync.version))
     around = Surroundings(
         config=file,
         state_dir=device.state_dir,
@@ -218,7 +240,7 @@ def open_voice(
         announce=announce,
         restart=restart,
     )
-    commands = Commands(device.state_dir, recorder.identity, sync, clock, handlers(around), floor)
+    commands = Commands(device.state_dir, recorder.identity, sync, clock, handlers(around), keeping.floor)
     passphrase = None if trust.kek is None else trust.kek.passphrase()
     publisher = Publisher(
         recorder,
@@ -228,8 +250,10 @@ def open_voice(
         reports.health,
         receipt_keys(config, sync),
         receivers=(sync, commands),
-        troubles=troubles,
-        tls=Tls(passphrase, dates_by(clock, floor)),
+        troubles=keeping.troubles,
+        server_says=keeping.floor.raise_to,
+        make_room=keeping.room.make,
+        tls=Tls(passphrase, keeping.timekeeper.dates),
     )
     return Voice(publisher, reports)
 
@@ -237,18 +261,6 @@ def open_voice(
 def identity_of(config: Config, store: IdentityStore) -> Identity | None:
     """The store's identity in use, where the configuration goes by it; None where its files lie elsewhere."""
     return store.current() if config.device.keys_file.parent == store.current_path else None
-
-
-def dates_by(clock: Clock, floor: TimeFloor) -> Callable[[], Dates]:
-    """How far certificates' dates may be judged, asked for each connection; a clock that is set raises the floor."""
-
-    def dates() -> Dates:
-        now = clock.read()
-        if now.state is ClockState.SYNCED:
-            floor.raise_to(now.real_ms // 1000)
-        return Dates(believed=now.state is not ClockState.UNSYNCED, floor_s=floor.seconds)
-
-    return dates
 
 
 def receipt_keys(config: Config, sync: KeysSync) -> ReceiptKeys:
@@ -259,6 +271,25 @@ def receipt_keys(config: Config, sync: KeysSync) -> ReceiptKeys:
             "be believed; copy the fleet's present keys document"
         )
     return lambda: sync.verification_keys(RECEIPT_TYP)
+
+
+def tell_refused(config: Config, error: ModelError | GalleryError) -> None:
+    """Record that a board which has worked before refuses its models or its gallery; sent when it works again.
+
+    A board without an outbox is being set up, and what is missing there nobody took away.
+    """
+    path = config.device.state_dir / "outbox.db"
+    if not path.exists():
+        return
+    kind = TamperKind.MODEL if isinstance(error, ModelError) else TamperKind.GALLERY
+    device = config.device
+    with Outbox(path) as outbox:
+        if outbox.head().seq == 0:
+            return
+        kek = load_key_encryption_key(device.state_dir)
+        identity = DeviceIdentity(device.id, device.site, load_signing_key(device.key_file, kek))
+        recorder = Recorder(outbox, identity, Clock(), device.direction, "", 0, config.events.diagnostics)
+        recorder.tamper(kind, str(error))
 
 
 def open_gallery(device: DeviceConfig, fleet_keys: FleetKeys, embedder: str) -> Gallery:

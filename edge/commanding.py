@@ -116,7 +116,10 @@ def _resend(around: Surroundings, args: Mapping[str, Any]) -> Mapping[str, Any]:
     head = around.outbox.head()
     if chain != head.chain:
         raise CommandRefused(f"resend: chain {chain} is not this board's, which is {head.chain}")
-    asked = around.outbox.ask_resend(first)
+    try:
+        asked = around.outbox.ask_resend(first)
+    except InputError as error:
+        raise CommandRefused(f"resend: {error}") from error
     return {"from": asked.from_seq, "to": asked.to_seq}
 
 

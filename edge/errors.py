@@ -20,8 +20,7 @@
     │   └── CommandRefused      a command that is not carried out, with nothing changed
     ├── TokenRefused        something signed that is not to be believed; carries a reason
     └── CannotRecord        an event cannot be made durable: stop the road and say so loudly
-        ├── DiskFull            no room; go on without it, say so, and try the next
-        └── OutboxDamaged       the outbox's file is broken: put it aside and begin a new chain
+        └── DiskFull            no room; go on without it, say so, and try the next
 
 Every message names the thing, the place, the value and what to do, because it is
 printed as it stands. `exit_code` follows sysexits(3), so that systemd and scripts
@@ -146,7 +145,3 @@ class CannotRecord(HadirError):
 
 class DiskFull(CannotRecord):
     """There is no room on the disk; what was not stored is refused, and the daemon goes on."""
-
-
-class OutboxDamaged(CannotRecord):
-    """The outbox's file is not a sound database any more."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from edge.config import QualityConfig
+from edge.errors import DiskFull
 from edge.recognition.decide import Decider
 from edge.recognition.detect import Detector
 from edge.recognition.embed import Embedder
@@ -21,7 +22,7 @@ class Keeper(Protocol):
     """Where an attendance goes: the outbox on a board, nowhere when a clip is only looked at."""
 
     def attendance(self, attendance: Attendance, /) -> object:
-        """Keep it; returns only when it is safe. Raises CannotRecord."""
+        """Keep it; returns only when it is safe. Raises CannotRecord; DiskFull refuses just this one."""
         ...
 
     def attack(self, attack: Attack, /) -> object:
@@ -71,10 +72,9 @@ class Road:
         probes = [(sighting, self.embedder.embed(crops)) for sighting, crops in aligned]
         views = [self.tracker.compare(sighting, vector) for sighting, vector in probes]
         weighed = [outcome for view in views for outcome in self._weigh(frame.image, view)]
-        attendances = tuple(outcome for outcome in weighed if isinstance(outcome, Attendance))
+        decided = [outcome for outcome in weighed if isinstance(outcome, Attendance)]
+        attendances = tuple(attendance for attendance in decided if self._keep(attendance))
         attacks = tuple(outcome for outcome in weighed if isinstance(outcome, Attack))
-        for attendance in attendances:
-            self.recorder.attendance(attendance)
         for attack in attacks:
             if self.attack_reports.admits(attack.seen_mono_ms):
                 self.recorder.attack(attack)
@@ -86,6 +86,14 @@ class Road:
     def finish(self) -> tuple[TrackEnd, ...]:
         """End every track, because no more frames will come."""
         return self._close(self.tracker.end_all())
+
+    def _keep(self, attendance: Attendance) -> bool:
+        """False where there is no room for it: then it is refused, which the recorder has noted and said."""
+        try:
+            self.recorder.attendance(attendance)
+        except DiskFull:
+            return False
+        return True
 
     def _good_enough(self, image: Image, sighting: Sighting) -> bool:
         reason = examine(image, sighting.face, self.quality)

@@ -16,19 +16,20 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from edge import __version__
 from edge.assembly import assemble
-from edge.board.clock import Clock
+from edge.board.clock import Clock, boottime_ms
 from edge.board.feedback import Signal, open_feedback
 from edge.board.systemd import Notifier
 from edge.camera import open_camera
 from edge.camera.keep import CameraHealth, CameraKeeper
 from edge.config import Config
-from edge.errors import BadImage
+from edge.errors import BadImage, DiskFull
+from edge.lookout import Lookout
 from edge.loops import Loop, Slot
 from edge.records import Frame, TrackEnd
 from edge.steps import Step, reached
@@ -66,6 +67,14 @@ class Service:
             lambda frame, may_drop: self._slot.put(frame, may_drop=may_drop),
             self._stop,
         )
+        self._lookout = Lookout(
+            self._board.recorder,
+            self._board.keeping.timekeeper,
+            self._board.keeping.room,
+            lambda: self.camera_health,
+            self._board.publisher.troubles,
+        )
+        self._board.reports.gauges["attendances_refused"] = lambda: self._board.keeping.room.refused
         self._board.reports.gauges["camera"] = lambda: str(self.camera_health.state)
         self._board.reports.gauges["frames_dropped"] = lambda: self._slot.dropped
         self._loops = (
@@ -89,17 +98,29 @@ class Service:
 
         Raises what made a loop end, after everything else was stopped in order.
         """
-        self._board.recorder.start(__version__)
+        self._start()
         with _ending_on_signals(self._stop):
             for loop in self._loops:
                 loop.start()
             self._notifier.ready("watching the door")
-            self._watch()
-            self._notifier.stopping()
-            self._shut_down()
+            failed = True
+            try:
+                self._watch()
+                failed = False
+            finally:
+                self._notifier.stopping()
+                self._shut_down(failed=failed)
         for loop in self._loops:
             if loop.error is not None:
                 raise loop.error
+
+    def _start(self) -> None:
+        """Record it, on a disk that is nearly full as well; what then still fails ends the daemon."""
+        try:
+            self._board.recorder.start(__version__)
+        except DiskFull:
+            self._board.keeping.room.make()
+            self._board.recorder.start(__version__)
 
     @property
     def camera_health(self) -> CameraHealth:
@@ -112,10 +133,11 @@ class Service:
         watch = Watchdog(self._loops)
         while publisher.running and pipeline.running and not self._stop.wait(WATCH_INTERVAL_S):
             self._camera.look()
+            self._lookout.look(boottime_ms())
             if watch.all_turning(WATCH_INTERVAL_S):
                 self._notifier.alive(self._summary())
 
-    def _shut_down(self) -> None:
+    def _shut_down(self, *, failed: bool = False) -> None:
         reached(Step.STOP_BEGUN)
         self._stop.set()
         publisher, pipeline, capture = self._loops
@@ -130,9 +152,11 @@ class Service:
             log.error("stopping although %s did not end in time", ", ".join(hanging))
             return
         reached(Step.UPLINK_ENDED)
-        clean = all(loop.error is None for loop in self._loops)
-        self._board.outbox.mark_run(self._board.clock.read().boot, clean=clean)
-        reached(Step.RUN_MARKED_CLEAN)
+        clean = not failed and all(loop.error is None for loop in self._loops)
+        with suppress(DiskFull):  # then the next start says that this run did not end well
+            self._board.keeping.timekeeper.note()
+            self._board.outbox.mark_run(self._board.clock.read().boot, clean=clean)
+            reached(Step.RUN_MARKED_CLEAN)
         waiting = self._board.outbox.waiting_count()
         log.info("stopped: %s dropped=%d waiting=%d", self._summary(), self._slot.dropped, waiting)
         self._board.outbox.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.config import BrokerConfig, EventsConfig
-from edge.errors import CannotRecord
+from edge.errors import InputError
 from edge.loops import Loop
 from edge.records import TamperKind
 from edge.trust.jws import SigningKey, token_hash
@@ -434,7 +434,7 @@ def test_what_is_not_held_cannot_be_asked_for(outbox: Outbox) -> None:
     outbox.acknowledge([1, 2], at_real_ms=1)
     outbox.prune_archive(acked_before_real_ms=2)
     for seq in (2, 5):
-        with pytest.raises(CannotRecord, match=rf"seq {seq} of chain .* is not held; seq 3 to 4 is"):
+        with pytest.raises(InputError, match=rf"seq {seq} of chain .* is not held; seq 3 to 4 is"):
             outbox.ask_resend(seq)
     outbox.ask_resend(4)
     assert outbox.ask_resend(3) == Resend(3, 4), "an earlier wish is widened"

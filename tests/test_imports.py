@@ -22,7 +22,7 @@ RANKS = (
     {"edge.pipeline", "edge.loops", "edge.reports", "edge.annotate", "edge.clip"},
     {"edge.commanding"},
     {"edge.assembly"},
-    {"edge.evaluate"},
+    {"edge.evaluate", "edge.lookout"},
     {"edge.check", "edge.service", "edge.claiming"},
     {"edge.replay", "edge.claim_cli"},
     {"edge.__main__"},

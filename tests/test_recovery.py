@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from edge import steps
-from edge.errors import OutboxDamaged
 from edge.steps import Step
 from edge.trust.receipts import Receipt, central_urn
 from edge.trust.tokens import ATTENDANCE, SKIP, START, TAMPER, Event
@@ -240,13 +239,6 @@ def test_an_outbox_of_every_earlier_version_goes_on_where_it_was(
 
 def test_there_is_an_old_outbox_of_every_version() -> None:
     assert {path.stem for path in OLD.glob("*.sql")} >= {f"version-{n}" for n in range(1, SCHEMA_VERSION)}
-
-
-def test_a_file_that_is_no_sound_database_is_told_apart_from_a_disk_that_is_full(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    path.write_bytes(b"SQLite format 3\0" + b"\xa5" * 5000)
-    with pytest.raises(OutboxDamaged):
-        Outbox(path)
 
 
 def test_every_point_that_the_torture_leaves_out_is_known_here() -> None:

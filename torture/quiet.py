@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from edge import __version__
-from edge.assembly import open_trust, open_voice, succeeded
+from edge.assembly import keep, open_trust, open_voice, succeeded
 from edge.board.alone import alone_on
 from edge.board.clock import Clock, KernelClock
 from edge.command import carry_out
@@ -70,7 +70,8 @@ def run(file: Path, clock: Clock) -> None:
         def loaded(keys: int) -> Loaded:
             return Loaded(0, EMBEDDER, keys, trust.protection, liveness=False)
 
-        voice = open_voice(config, trust, recorder, loaded, file=file, restart=stop)
+        keeping = keep(recorder, config.device.state_dir)
+        voice = open_voice(config, trust, recorder, keeping, loaded, file=file, restart=stop)
         recorder.start(__version__)
         loop = Loop("publisher", lambda loop: voice.publisher.run(loop.turned))
         loop.start()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from edge.records import ClockState, TimeReading
 
@@ -22,6 +23,9 @@ HOLDOVER_PPM = 50
 
 RELEASED_REAL_MS = 1_764_547_200_000
 """2025-12-01: this version was released later, so a clock that shows an earlier time is wrong."""
+
+STEP_MS = 500
+"""A change of the wall clock that is no drift: corrections of 500 ppm need 17 minutes for it."""
 
 _STA_UNSYNC = 0x0040
 _TIME_ERROR = 5
@@ -78,6 +82,34 @@ def believe(
     return ClockState.HOLDOVER, last.err_ms + drift_ms, last
 
 
+@dataclass(frozen=True, slots=True)
+class KnownClock:
+    """What was last known of the clock, to be told apart from how it is now."""
+
+    boot: str
+    synced: bool
+    offset_ms: int
+    """How far the wall clock was ahead of CLOCK_BOOTTIME."""
+    sync: LastSync | None
+
+    @classmethod
+    def of(cls, now: TimeReading, sync: LastSync | None) -> Self:
+        """As this reading shows it."""
+        return cls(now.boot, now.state is ClockState.SYNCED, now.real_ms - now.mono_ms, sync)
+
+
+def step_to_tell(before: KnownClock, now: TimeReading) -> int | None:
+    """By how much the clock was set since, if the server must know: it became synchronised, or jumped.
+
+    None otherwise, and after a boot: what this boot has not dated yet needs no correction.
+    """
+    if before.boot != now.boot:
+        return None
+    step_ms = now.real_ms - now.mono_ms - before.offset_ms
+    became_synced = now.state is ClockState.SYNCED and not before.synced
+    return step_ms if became_synced or abs(step_ms) >= STEP_MS else None
+
+
 def boottime_ms() -> int:
     """CLOCK_BOOTTIME: rises through suspend, never jumps."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
@@ -108,6 +140,19 @@ class Clock:
         self._mono_ms = mono_ms
         self._boot = boot if boot is not None else boot_id()
         self._last: LastSync | None = None
+
+    @property
+    def boot(self) -> str:
+        return self._boot
+
+    @property
+    def last_sync(self) -> LastSync | None:
+        """The last synchronisation in this boot, as far as it is known."""
+        return self._last
+
+    def resume(self, last: LastSync) -> None:
+        """Go on from a synchronisation earlier in this boot, which another process saw."""
+        self._last = last
 
     def read(self) -> TimeReading:
         """All clocks at once, with how far the wall clock may be believed."""

@@ -18,9 +18,12 @@ from secrets import token_bytes
 from types import TracebackType
 from typing import Self
 
-from edge.errors import CannotRecord, DiskFull, OutboxDamaged
+from edge.errors import CannotRecord, DiskFull
 from edge.steps import Step, reached
 from edge.uplink.schema import APPLICATION_ID, SCHEMA_VERSION, upgrade
+
+LOG_PAGES = 256
+"""SQLite's log is written back at 1 MiB, not at 4: on a disk that is full, what is in it cannot be moved."""
 
 COPIED_PAGES = 1024
 """4 MiB at a time, between which a watchdog is told that all is well."""
@@ -39,7 +42,6 @@ class Database:
 
     Raises:
         CannotRecord: the file cannot be opened or written; the message says which and why.
-        OutboxDamaged: it is no sound SQLite file any more.
         DiskFull: there is no room for it.
     """
 
@@ -71,6 +73,11 @@ class Database:
         with self._lock:
             self._database.close()
 
+    def write_back(self) -> None:
+        """Move what the log holds into the file, so that the log is used again from its beginning."""
+        with self._lock, self._durably("written"):
+            self._database.execute("PRAGMA wal_checkpoint(RESTART)")
+
     def copy_to(self, path: Path, turned: Callable[[], None]) -> None:
         """Write all of it to a new file, and sync that. `turned` is called between pages."""
         with self._lock, self._durably("copied"):
@@ -88,6 +95,7 @@ class Database:
         run = self._database.execute
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
+        run(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         (version,) = run("PRAGMA user_version").fetchone()
         (application,) = run("PRAGMA application_id").fetchone()
         if version == 0 and run("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
@@ -148,8 +156,6 @@ def _kind_of(error: Exception) -> type[CannotRecord]:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
-        return OutboxDamaged
     return CannotRecord
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import CannotRecord
+from edge.files import sync_folder
 from edge.records import TamperKind
 from edge.steps import Step, reached
 from edge.trust.receipts import Receipt
@@ -62,12 +62,3 @@ def freeze(outbox: Outbox, turned: Callable[[], None]) -> Path:
         ) from error
     reached(Step.FORK_FROZEN)
     return frozen
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in it durable (rename(2) alone is not)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

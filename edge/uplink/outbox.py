@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from edge.errors import CannotRecord, TokenRefused
+from edge.board.clock import KnownClock, LastSync
+from edge.errors import CannotRecord, InputError, TokenRefused
 from edge.records import ChainPosition, SignedToken
 from edge.steps import Step, reached
 from edge.trust.jws import parse_object, token_hash
@@ -267,14 +268,14 @@ class Outbox(Database):
         """Have everything from `from_seq` on sent again; the daemon notices. An earlier wish is widened.
 
         Raises:
-            CannotRecord: nothing from there on is held; names what is.
+            InputError: nothing from there on is held; names what is.
         """
         with self._transaction("written") as run:
             chain, end = run("SELECT chain, seq FROM head").fetchone()
             (low,) = run("SELECT min(seq) FROM event").fetchone()
             if low is None or not low <= from_seq <= end:
                 held = "nothing" if low is None else f"seq {low} to {end}"
-                raise CannotRecord(f"{self.path}: seq {from_seq} of chain {chain} is not held; {held} is")
+                raise InputError(f"{self.path}: seq {from_seq} of chain {chain} is not held; {held} is")
             run(
                 "INSERT INTO resend (one, chain, from_seq, to_seq) VALUES (1, ?, ?, ?) ON CONFLICT (one) DO "
                 "UPDATE SET from_seq = min(from_seq, excluded.from_seq), to_seq = excluded.to_seq",
@@ -314,6 +315,29 @@ class Outbox(Database):
                 (boot, clean),
             )
             reached(Step.RUN_WRITTEN)
+
+    def known_clock(self) -> KnownClock | None:
+        """What was last noted of the clock; None if nothing ever was."""
+        with self._reading() as run:
+            row = run("SELECT boot, synced, offset_ms, sync_mono_ms, sync_err_ms FROM clock").fetchone()
+        if row is None:
+            return None
+        boot, synced, offset_ms, mono_ms, err_ms = row
+        sync = None if mono_ms is None else LastSync(mono_ms, err_ms)
+        return KnownClock(boot, bool(synced), offset_ms, sync)
+
+    def note_clock(self, known: KnownClock) -> None:
+        """Remember it across power cuts."""
+        mono_ms, err_ms = (None, None) if known.sync is None else (known.sync.mono_ms, known.sync.err_ms)
+        with self._transaction("written") as run:
+            run(
+                "INSERT INTO clock VALUES (1, ?, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE SET "
+                "boot = excluded.boot, synced = excluded.synced, offset_ms = excluded.offset_ms, "
+                "sync_mono_ms = excluded.sync_mono_ms, sync_err_ms = excluded.sync_err_ms",
+                (known.boot, known.synced, known.offset_ms, mono_ms, err_ms),
+            )
+            reached(Step.CLOCK_WRITTEN)
+        reached(Step.CLOCK_NOTED)
 
     def next_conn(self) -> int:
         """The number of the connection that is about to be made, counted within the boot, across restarts."""

@@ -47,6 +47,8 @@ class Publisher:
         recorder: signs what the uplink itself has to tell, and holds the outbox.
         status, health: make the payloads of `up/status` and `up/health`.
         receipt_keys: the fleet's receipt keys, asked for each receipt; used with `delivery = "receipt"`.
+        make_room: called when the disk is full, so that what was delivered can be noted all the same.
+        server_says: told when each receipt was issued.
         receivers: others who are sent something by the server; see `edge.uplink.downlink`.
     """
 
@@ -61,12 +63,18 @@ class Publisher:
         *,
         receivers: Sequence[Receiver] = (),
         troubles: Troubles | None = None,
+        server_says: Callable[[int], None] = lambda issued_s: None,
+        make_room: Callable[[], None] = lambda: None,
         monotonic_s: Callable[[], float] = time.monotonic,
         real_ms: Callable[[], int] = realtime_ms,
         tls: Tls | None = None,
     ) -> None:
         device = recorder.identity.device
-        receipts = Receipts(ReceiptReader(device, receipt_keys)) if events.delivery == "receipt" else None
+        receipts = (
+            Receipts(ReceiptReader(device, receipt_keys), server_says)
+            if events.delivery == "receipt"
+            else None
+        )
         self.troubles = troubles or Troubles()
         self.troubles.changed = self.announce
         self._uplink = Uplink(
@@ -84,6 +92,7 @@ class Publisher:
         self._outbox = recorder.outbox
         self._broker = broker
         self._tls = tls
+        self._make_room = make_room
         self._events = events
         self._monotonic_s = monotonic_s
         self._real_ms = real_ms
@@ -121,7 +130,10 @@ class Publisher:
         while not self._finished():
             try:
                 closed, accepted_s = self._connect_and_serve()
-            except (BrokerUnavailable, DiskFull) as error:
+            except BrokerUnavailable as error:
+                closed, accepted_s = Closed(0, str(error)), None
+            except DiskFull as error:
+                self._make_room()
                 closed, accepted_s = Closed(0, str(error)), None
             if self._stop_at_s is not None:
                 break

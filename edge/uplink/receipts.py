@@ -58,12 +58,16 @@ def meaning(receipt: Receipt, head: Head, own_hash: str | None) -> Meaning:
 
 
 class Receipts:
-    """Receives what comes under `down/receipt`, and keeps the latest for whoever takes it."""
+    """Receives what comes under `down/receipt`, and keeps the latest for whoever takes it.
+
+    `server_says` is told when each was issued, in seconds since 1970.
+    """
 
     topics = ("receipt",)
 
-    def __init__(self, reader: ReceiptReader) -> None:
+    def __init__(self, reader: ReceiptReader, server_says: Callable[[int], None]) -> None:
         self._reader = reader
+        self._server_says = server_says
         self._latest: Receipt | None = None
 
     def connected(self, send: Send) -> None:
@@ -72,6 +76,7 @@ class Receipts:
     def receive(self, incoming: Incoming, send: Send) -> None:
         """Verify it. Raises TokenRefused."""
         self._latest = self._reader.read(incoming.payload)
+        self._server_says(self._latest.issued_s)
 
     def take(self) -> Receipt | None:
         """The receipt that came and was not yet taken."""

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from edge import __version__
 from edge.board.clock import Clock
 from edge.errors import TokenRefused
-from edge.records import Attack, Attendance, ChainPosition, Direction, SignedToken, TamperKind
+from edge.records import (
+    Attack,
+    Attendance,
+    ChainPosition,
+    Direction,
+    SignedToken,
+    TamperKind,
+    TimeReading,
+)
 from edge.steps import Step, reached
 from edge.trust.events import (
     Claims,
@@ -98,9 +106,8 @@ class Recorder:
         reached(Step.START_MARKED)
         return stored
 
-    def clock_set(self, step_ms: int) -> StoredEvent:
-        """Record that the clock was set, or jumped by so much."""
-        made = self.clock.read()
+    def clock_set(self, made: TimeReading, step_ms: int) -> StoredEvent:
+        """Record that the clock was set, or jumped by so much; this reading shows what it is now."""
 
         def claims(position: ChainPosition) -> Claims:
             return clock_claims(self.identity, position, made, step_ms=step_ms)

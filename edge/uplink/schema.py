@@ -55,16 +55,15 @@ _RECEIPTS_AND_CLOCK = (
         from_seq INTEGER NOT NULL,
         to_seq INTEGER NOT NULL
     ) STRICT""",
-    # What is known of the clock: in which boot, how far real time was ahead of CLOCK_BOOTTIME, the last
-    # synchronisation, and the time before which it cannot be.
+    # What is known of the clock: in which boot, how far real time was ahead of CLOCK_BOOTTIME, and the last
+    # synchronisation.
     """CREATE TABLE clock (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         boot TEXT NOT NULL,
         synced INTEGER NOT NULL,
         offset_ms INTEGER NOT NULL,
         sync_mono_ms INTEGER,
-        sync_err_ms INTEGER,
-        floor_real_ms INTEGER NOT NULL
+        sync_err_ms INTEGER
     ) STRICT""",
 )
 

@@ -21,7 +21,7 @@ class Trouble(StrEnum):
     DISK_LIMIT = "disk-limit"
     """Nothing but unreceipted events is left, and they take more room than they should."""
     DISK_FULL = "disk-full"
-    """There is no room at all: attendances are refused."""
+    """There is room for no more than the reserve, or not even that: then attendances are refused."""
     CAMERA = "camera"
     """The camera gives no usable pictures."""
 
