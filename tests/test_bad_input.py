@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -47,6 +48,7 @@ from tests.certificates import DAY, Authority, tls_door
 from tests.conftest import People, unprivileged
 from tests.doors import Daemon, daemon, nobody, save_clip, set_up_board, templates, walk
 from tests.peers import ScriptedBroker
+from tests.servers import event_of
 
 NOBODY_LISTENS = "mqtt://127.0.0.1:1"
 AT_ONCE = "drain_s = 0"
@@ -298,17 +300,22 @@ def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_on_a_disk_that_is_really_full_nothing_is_lost_and_room_is_all_it_needs(set_up: Setup) -> None:
+def test_on_a_disk_that_is_really_full_it_goes_on_and_tells_of_what_it_refused_once_there_is_room(
+    set_up: Setup,
+) -> None:
     config = set_up(camera='pace = "fast"\nat_end = "repeat"', extra=AGAIN_AND_AGAIN)
     with small_disk(config.parent / "state", kilobytes=256) as state:
-        assert "full" in gives_up(config, CannotRecord.exit_code)
-        before = waiting_in(config)
-        assert before == list(range(1, len(before) + 1))
-        subprocess.run(["mount", "-o", "remount,size=8m", str(state)], check=True)
-        config = set_up()
         with daemon(config) as board:
+            assert board.said("THE DISK IS FULL: an attendance was refused"), board.log()
+            subprocess.run(["mount", "-o", "remount,size=16m", str(state)], check=True)
+            assert board.said("there is room again"), board.log()
+            board.process.send_signal(signal.SIGTERM)
             assert board.ended() == 0, board.log()
-        assert waiting_in(config) == list(range(1, len(before) + 3))
+        with Outbox(state / "outbox.db") as outbox:
+            held = outbox.held(0, 10_000)
+        assert [event.seq for event in held] == list(range(1, len(held) + 1)), "no number is missing"
+        details = [event_of(event.token).payload.get("detail", "") for event in held]
+        assert any("attendance(s) refused" in detail for detail in details)
 
 
 def test_on_a_disk_that_became_read_only_it_does_not_pretend_to_record(set_up: Setup) -> None:

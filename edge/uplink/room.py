@@ -87,6 +87,7 @@ class Room:
                 self._recorder.tamper(TamperKind.DISK, detail)
             except DiskFull:
                 return
+            log.warning("outbox: there is room again; the server is told that %s", detail)
             self._told = refused
         if not self._reserve.exists() and read_space(self._reserve.parent).free_bytes > RENEW_BYTES:
             with suppress(OSError):
