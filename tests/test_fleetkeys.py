@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.errors import KeyFileError, Refusal, TokenRefused
 from edge.trust.fleetkeys import (
     ENROL,
     KEYS_TYP,
     MAX_KEYS,
+    MAX_TRAIL,
+    MAX_TRAIL_BYTES,
     USES,
+    FleetKeys,
     load_keys_document,
     sealing_jwk,
     sign_keys_document,
     verify_keys_document,
+    verify_keys_trail,
 )
 from edge.trust.jws import MAX_TOKEN_BYTES, SigningKey, encode_base64url, sign
+from provisioning.authority import pem
+from tests.test_authority import AUTHORITY, NOW, PUBLIC
 
 NOW_S = 1_764_000_000
 ROOT = SigningKey.generate()
@@ -199,3 +209,212 @@ def test_a_damaged_or_foreign_file_says_which_root_is_expected(tmp_path: Path, c
     with pytest.raises(KeyFileError, match=ROOT.kid) as refused:
         load_keys_document(path, ROOT.kid)
     assert str(path) in str(refused.value)
+
+
+# How one document follows another.
+
+NEXT = SigningKey.generate()
+THIRD = SigningKey.generate()
+
+
+def issued(version: int, root: SigningKey = ROOT, next_root: str | None = None) -> bytes:
+    return sign_keys_document(root, OTHERS, version=version, now_s=NOW_S, next_root=next_root).encode()
+
+
+def trail(*documents: bytes) -> bytes:
+    return b"\n".join(documents) + b"\n"
+
+
+def trail_refusal(documents: bytes, pin: str = ROOT.kid, held: FleetKeys | None = None) -> str:
+    with pytest.raises(TokenRefused) as refused:
+        verify_keys_trail(documents, pin, held)
+    return refused.value.detail
+
+
+HANDOVER = (issued(1), issued(2, next_root=NEXT.kid), issued(3, NEXT))
+
+
+def test_a_root_is_followed_by_the_one_that_it_named() -> None:
+    keys = verify_keys_trail(trail(*HANDOVER), ROOT.kid)
+    assert (keys.version, keys.root) == (3, NEXT.kid)
+
+
+def test_a_board_that_is_pinned_to_the_next_root_passes_over_what_came_before_it() -> None:
+    assert verify_keys_trail(trail(*HANDOVER), NEXT.kid).version == 3
+
+
+def test_the_document_that_announces_the_next_root_may_list_it_already() -> None:
+    announced = claimed(listed(NEXT, "root"), version=2, next_root=NEXT.kid)
+    for pin in (ROOT.kid, NEXT.kid):
+        assert verify_keys_trail(trail(announced, issued(3, NEXT)), pin).root == NEXT.kid
+
+
+def test_two_changes_of_the_root_are_followed_at_once() -> None:
+    again = (issued(4, NEXT, THIRD.kid), issued(5, THIRD))
+    assert verify_keys_trail(trail(*HANDOVER, *again), ROOT.kid).root == THIRD.kid
+
+
+def test_a_root_that_nobody_named_does_not_follow() -> None:
+    """Signed by a key that exists, in a document that is right in every other way."""
+    assert "pinned root key is not in the document" in trail_refusal(trail(issued(1), issued(2, NEXT)))
+    named_other = trail(issued(1, next_root=THIRD.kid), issued(2, NEXT))
+    assert "pinned root key is not in the document" in trail_refusal(named_other)
+
+
+def test_a_handover_that_the_next_root_wrote_itself_is_none() -> None:
+    forged = sign_keys_document(NEXT, OTHERS, version=2, now_s=NOW_S, next_root=THIRD.kid).encode()
+    assert "pinned root key is not in the document" in trail_refusal(trail(issued(1), forged))
+
+
+def test_the_old_root_may_go_on_until_the_new_one_has_spoken_and_not_after() -> None:
+    still_old = trail(issued(1, next_root=NEXT.kid), issued(2, next_root=NEXT.kid))
+    assert verify_keys_trail(still_old, ROOT.kid).root == ROOT.kid
+    assert trail_refusal(trail(*HANDOVER, issued(4)))
+
+
+@pytest.mark.parametrize("versions", [(2, 1), (2, 2), (5, 3)])
+def test_versions_only_rise_within_a_trail(versions: tuple[int, int]) -> None:
+    first, second = versions
+    assert "versions only rise" in trail_refusal(trail(issued(first), issued(second)))
+
+
+def test_a_board_keeps_what_is_newer_than_what_comes() -> None:
+    held = verify_keys_trail(issued(5), ROOT.kid)
+    assert "older than 5, which is held" in trail_refusal(issued(4), held=held)
+    assert verify_keys_trail(issued(6), ROOT.kid, held).version == 6
+    assert verify_keys_trail(issued(5), ROOT.kid, verify_keys_trail(issued(5), ROOT.kid)).version == 5
+
+
+def test_two_documents_of_one_version_are_not_both_believed() -> None:
+    held = verify_keys_trail(issued(5), ROOT.kid)
+    assert "another document of version 5" in trail_refusal(issued(5, next_root=NEXT.kid), held=held)
+
+
+@pytest.mark.parametrize("count", [0, MAX_TRAIL + 1])
+def test_a_trail_is_short_and_not_empty(count: int) -> None:
+    assert "documents, expected 1 to" in trail_refusal(trail(*[issued(n + 1) for n in range(count)]))
+
+
+def test_a_trail_that_is_too_long_is_refused_unread() -> None:
+    assert "more than" in trail_refusal(b" " * (MAX_TRAIL_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    "next_root",
+    [ROOT.kid, "short", "", 1, True, [], {}, "x" * 44, OTHERS["gallery"].kid, OTHERS["provision"].kid],
+    ids=["itself", "short", "empty", "number", "true", "list", "object", "long", "gallery", "provision"],
+)
+def test_a_next_root_that_cannot_be_is_refused(next_root: object) -> None:
+    """Itself, no thumbprint, or a key that has another use and would become the root."""
+    refused = refusal(
+        claimed(
+            listed(OTHERS["gallery"], "gallery"),
+            listed(OTHERS["provision"], "provision"),
+            next_root=next_root,
+        )
+    )
+    assert (refused.reason, refused.detail[:9]) == (Refusal.BAD_CLAIMS, "next_root")
+
+
+def test_a_second_root_may_be_listed_only_as_the_next_one() -> None:
+    assert (
+        verify_keys_document(claimed(listed(NEXT, "root"), next_root=NEXT.kid), ROOT.kid).next_root
+        == NEXT.kid
+    )
+    assert "listed as a root" in refusal(claimed(listed(NEXT, "root"))).detail
+    assert "listed as a root" in refusal(claimed(listed(THIRD, "root"), next_root=NEXT.kid)).detail
+
+
+def test_a_root_does_not_revoke_itself_nor_sign_as_something_else() -> None:
+    for entry in (listed(ROOT, "root", revoked=True), listed(ROOT, "gallery")):
+        document = sign({"version": 1, "keys": [entry], "ca": [], "next_root": None}, ROOT, KEYS_TYP)
+        assert refusal(document.compact.encode()).reason is Refusal.BAD_CLAIMS
+
+
+@pytest.mark.parametrize("nbf", [None, -1, 1.5, "now", True, 2**60])
+def test_when_a_keys_use_began_is_a_time(nbf: object) -> None:
+    refused = refusal(claimed(listed(OTHERS["gallery"], "gallery", nbf=nbf)))
+    assert (refused.reason, refused.detail[:4]) == (Refusal.BAD_CLAIMS, "nbf:")
+
+
+LEAF = pem(AUTHORITY.issue_device(PUBLIC, "door-01", NOW))
+
+
+@pytest.mark.parametrize(
+    "authorities",
+    [
+        None,
+        "pem",
+        [1],
+        [""],
+        ["no certificate"],
+        [LEAF],
+        [pem(AUTHORITY.root) + pem(AUTHORITY.certificate)],
+        ["x" * 5000],
+        [pem(AUTHORITY.root)] * 9,
+    ],
+    ids=["none", "text", "number", "empty", "noise", "a board's", "two in one", "long", "many"],
+)
+def test_what_is_no_list_of_authorities_is_refused(authorities: object) -> None:
+    """A board's own certificate as an authority would let its thief be the broker."""
+    assert refusal(claimed(ca=authorities)).detail.startswith("ca:")
+
+
+def test_the_authorities_of_a_document_are_given_in_its_order() -> None:
+    both = [pem(AUTHORITY.root), pem(AUTHORITY.certificate)]
+    assert verify_keys_document(claimed(ca=both), ROOT.kid).authorities == tuple(both)
+
+
+def test_an_enrol_key_is_of_the_kind_that_things_are_sealed_to() -> None:
+    sealed = sealing_jwk(ENROL_KEY)
+    good = {"hadir_use": ENROL, "nbf": NOW_S, "revoked": False}
+    assert list(verify_keys_document(claimed(sealed | good), ROOT.kid).sealing) == [sealed["kid"]]
+    assert not verify_keys_document(claimed(sealed | good | {"revoked": True}), ROOT.kid).sealing
+    for wrong in ({"x": "AAAA"}, {"x": 5}, {"crv": "P-256"}, {"d": "AAAA"}, {"kid": ROOT.kid}):
+        assert refusal(claimed(sealed | good | wrong)).reason is Refusal.MALFORMED
+    assert refusal(claimed(listed(OTHERS["gallery"], ENROL))).reason is Refusal.MALFORMED
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def claimed_with(member: str, value: object) -> bytes:
+    claims = {"version": 1, "keys": [listed(ROOT, "root"), listed(OTHERS["gallery"], "gallery")], "ca": []}
+    return sign(claims | {member: value}, ROOT, KEYS_TYP).compact.encode()
+
+
+@given(st.sampled_from(["version", "keys", "ca", "next_root", "iat"]), JSON)
+def test_whatever_the_root_signs_is_understood_or_refused_with_a_reason(member: str, value: object) -> None:
+    """The root key itself gone wrong: nothing else is raised, and nothing half-believed is returned."""
+    try:
+        keys = verify_keys_document(claimed_with(member, value), ROOT.kid)
+    except TokenRefused as refused:
+        assert refused.detail
+    else:
+        assert keys.root == ROOT.kid
+        assert keys.version >= 1
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(1, 6))
+def test_of_any_trail_only_what_rises_is_believed_and_never_below_what_is_held(
+    versions: list[int], held_version: int
+) -> None:
+    held = verify_keys_trail(issued(held_version), ROOT.kid)
+    # Each version has one document here, so that redelivery is what it looks like.
+    documents = trail(*(DOCUMENTS[version] for version in versions))
+    rises = all(first < second for first, second in pairwise(versions))
+    try:
+        keys = verify_keys_trail(documents, ROOT.kid, replace(held, hash=HASHES[held_version]))
+    except TokenRefused:
+        assert not rises or versions[-1] < held_version
+    else:
+        assert rises
+        assert keys.version == versions[-1] >= held_version
+
+
+DOCUMENTS = {version: issued(version) for version in range(1, 7)}
+HASHES = {version: verify_keys_document(document, ROOT.kid).hash for version, document in DOCUMENTS.items()}
