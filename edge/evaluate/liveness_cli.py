@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ clips, folders of pictures or pictures, or pictures listed in index.csv (file,la
 
 MAX_REPLAYS = 10_000
 
+MAX_CROP_WIDTHS = 10.0
+"""As liveness.toml has it."""
+
 
 def add_command(measures: Any) -> None:
     """Add `liveness` to what `evaluate` measures."""
@@ -28,6 +32,12 @@ def add_command(measures: Any) -> None:
     parser.add_argument("--models-dir", type=Path, metavar="FOLDER", help="default: the installed models")
     parser.add_argument(
         "--live-from", type=_share, metavar="X", help="judge at this threshold; default: liveness.toml's"
+    )
+    parser.add_argument(
+        "--crop-widths",
+        type=_widths,
+        metavar="W,…",
+        help="cut the models' crops so wide, in face widths; default: liveness.toml's",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument(
@@ -51,6 +61,18 @@ def _share(text: str) -> float:
     return value
 
 
+def _widths(text: str) -> tuple[float, ...]:
+    try:
+        widths = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or not all(1 <= width <= MAX_CROP_WIDTHS for width in widths):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: must be numbers from 1 to {MAX_CROP_WIDTHS:g}, one for each model, with commas between them"
+        )
+    return widths
+
+
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) > MAX_REPLAYS:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to {MAX_REPLAYS:,}")
@@ -64,7 +86,7 @@ def _liveness(options: argparse.Namespace) -> None:
 
     for file in (options.json, options.html):
         check_writable(file)
-    observer = open_observer(options.models_dir)
+    observer = open_observer(options.models_dir, options.crop_widths)
     live_from = observer.models.spec.live_from if options.live_from is None else options.live_from
     presentations = open_presentations(options.folder)
     with Progress("looking", len(presentations)) as progress:
@@ -96,8 +118,13 @@ def _with_replays(seen: Seen, count: int, observer: Observer) -> Seen:
         return together(seen, observe(replays, observer, progress.step))
 
 
-def open_observer(models_dir: Path | None) -> Observer:
-    """Detector and liveness models with the daemon's defaults. Raises ModelError where they are missing."""
+def open_observer(models_dir: Path | None, crop_widths: tuple[float, ...] | None = None) -> Observer:
+    """Detector and liveness models with the daemon's defaults, or crops of other widths.
+
+    Raises:
+        ModelError: the models are missing.
+        InputError: there are not as many widths as models.
+    """
     from edge.assembly import MAKE_LIVENESS, open_eyes  # noqa: PLC0415
     from edge.config import LivenessConfig, QualityConfig, RecognitionConfig  # noqa: PLC0415
     from edge.evaluate.liveness import Observer  # noqa: PLC0415
@@ -108,6 +135,11 @@ def open_observer(models_dir: Path | None) -> Observer:
     spec = load_liveness(models_dir)
     if spec is None:
         raise ModelError(f"{(models_dir or installed_folder()) / FILE}: is not there; {MAKE_LIVENESS}")
+    if crop_widths is not None:
+        if len(crop_widths) != len(spec.models):
+            raise InputError(f"--crop-widths: {len(crop_widths)} widths for {len(spec.models)} models")
+        cut = [replace(m, crop_widths=w) for m, w in zip(spec.models, crop_widths, strict=True)]
+        spec = replace(spec, models=tuple(cut))
     detector = open_eyes(RecognitionConfig(models_dir=models_dir)).detector
     return Observer(detector, LivenessModels(spec), LivenessConfig(), QualityConfig())
 
