@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -30,13 +31,14 @@ class Cluster:
     socket: Path
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def new_database(self) -> str:
-        """The URL of an empty database."""
+    def new_database(self, copy_of: str | None = None) -> str:
+        """The URL of an empty database, or of a copy of another, to which nobody is connected."""
         name = f"hadir_{os.getpid()}_{next(self._numbers)}"
         with psycopg.connect(
             host=str(self.socket), user=OWNER, dbname="postgres", autocommit=True
         ) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            template = "template1" if copy_of is None else urlsplit(copy_of).path[1:]
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
         return f"postgresql://{OWNER}@/{name}?host={self.socket}"
 
 

@@ -38,8 +38,8 @@ BROKERS: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 
 @contextmanager
-def publishing(url: str, client_id: str = "door-01") -> Iterator[Publish]:
-    """A connected client; yields what publishes."""
+def publishing(url: str, client_id: str = "door-01", *, waits: bool = True) -> Iterator[Publish]:
+    """A connected client; yields what publishes, and waits for each acknowledgement unless told not to."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
@@ -48,7 +48,9 @@ def publishing(url: str, client_id: str = "door-01") -> Iterator[Publish]:
     client.loop_start()
 
     def publish(topic: str, payload: bytes | str) -> None:
-        client.publish(topic, payload, qos=1).wait_for_publish(ACKNOWLEDGED_S)
+        handed_over = client.publish(topic, payload, qos=1)
+        if waits:
+            handed_over.wait_for_publish(ACKNOWLEDGED_S)
 
     try:
         yield publish

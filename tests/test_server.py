@@ -26,15 +26,21 @@ WAIT_S = 30
 
 
 def configured(
-    fleet: Fleet, folder: Path, broker_url: str, database_url: str, name: str = "central-1"
+    fleet: Fleet,
+    folder: Path,
+    broker_url: str,
+    database_url: str,
+    name: str = "central-1",
+    devices: Path | None = None,
 ) -> Path:
+    """A consumer's configuration; the boards are the fleet's, or those of another registry."""
     return write_config(
         folder,
         broker_url,
-        devices=fleet.folder / DEVICES_FILE,
+        devices=devices or fleet.folder / DEVICES_FILE,
         keys=fleet.folder / KEYS_FILE,
         root_thumbprint=fleet.root_thumbprint,
-        receipt_key=fleet.store.signing_key("receipt"),
+        receipt_key=fleet.signing_key("receipt"),
         database_url=database_url,
         name=name,
     )
@@ -54,6 +60,11 @@ class Receipts:
         with self.changed:
             self.taken.append(verify_receipt(payload, keys, self.device))
             self.changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Until the next receipt, or so long."""
+        with self.changed:
+            self.changed.wait(seconds)
 
     def wait_for(self, seq: int) -> Receipt:
         """The first receipt that covers so much."""
