@@ -60,7 +60,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     base.add_argument("--config", type=Path, default=config, help="default %(default)s")
     form = argparse.ArgumentParser(add_help=False)
     form.add_argument(
-        "--format", type=Format, choices=list(Format), default=Format.TABLE, help="default %(default)s"
+        "--format",
+        choices=[form.value for form in Format],
+        default=Format.TABLE.value,
+        help="default %(default)s",
     )
     board = argparse.ArgumentParser(add_help=False)
     board.add_argument("--device", type=_device, help="of this board alone")
@@ -156,7 +159,7 @@ def _events(options: argparse.Namespace, config: CentralConfig, engine: Engine) 
 
     def record(event: StoredEvent) -> Record:
         whole = event_record(event, config.zone)
-        left_out = WIDE if options.format is Format.TABLE and not options.undated else ()
+        left_out = WIDE if options.format == Format.TABLE and not options.undated else ()
         return {name: value for name, value in whole.items() if name not in left_out}
 
     begin_ms = _now_ms()

@@ -31,8 +31,8 @@ from edge.errors import DatabaseUnavailable, Refusal, TokenRefused
 from edge.steps import reached
 from edge.trust.jws import SigningKey
 
-BATCH = 512
-"""Messages in one transaction at most: larger ones gain little, and what is in flight may have to come again."""
+BATCH = 256
+"""Messages in one transaction at most: larger ones gain little, and receipts would wait for their end."""
 
 TAKE_S = 0.05
 """How long a look at an empty queue lasts; receipts that are due wait no longer."""

@@ -29,11 +29,11 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def show(records: Iterable[Record], form: Format, *, header: bool = True) -> int:
+def show(records: Iterable[Record], form: str, *, header: bool = True) -> int:
     """Print them as they come; how many there were. Where there are none, nothing is printed, also no header."""
-    if form is Format.JSON:
+    if form == Format.JSON:
         return _json(records, sys.stdout)
-    return (_table if form is Format.TABLE else _csv)(records, sys.stdout, header)
+    return (_table if form == Format.TABLE else _csv)(records, sys.stdout, header)
 
 
 WIDE = ("earliest", "latest", "hash")
