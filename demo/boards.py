@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.records import Direction
+from edge.toml import quoted, written
 from edge.trust.identity import write_signing_key
 from edge.trust.jws import SigningKey
-from provisioning.boards import board_config, write_board_config
 from provisioning.fleet import KEYS_FILE, Fleet, init_fleet
 
 PASSPHRASE = "a passphrase for nothing real"  # noqa: S105 - of fleets that live for one run
@@ -46,19 +46,31 @@ def configure(
 
     Unless `settings` say otherwise, liveness is off.
     """
-    text = board_config(
-        device=device,
-        site=fleet.site,
-        root_thumbprint=fleet.root_thumbprint,
-        direction=Direction.IN,
-        broker_url=broker_url,
-        delivery=delivery,
-        sources=[str(source) for source in sources],
-    )
-    text = text.replace("[events]\n", f"[events]\n{events}\n")
+    text = f"""\
+# The board {device}. Paths are relative to this file. Every key and its bounds: docs/configuration.md
+
+[device]
+id = {quoted(device)}
+site = {quoted(fleet.site)}
+direction = "in"
+root_thumbprint = {quoted(fleet.root_thumbprint)}
+
+[broker]
+url = {quoted(broker_url)}
+
+[events]
+delivery = {quoted(delivery)}
+{events}
+
+[camera]
+kind = "replay"
+sources = {written([str(source) for source in sources])}
+"""
     if "[liveness]" not in settings:
         settings += UNGUARDED
-    return write_board_config(fleet.board_folder(device), f"{text}{settings}\n")
+    path = fleet.board_folder(device) / "edge.toml"
+    path.write_text(f"{text}{settings}\n", encoding="utf-8")
+    return path
 
 
 UNGUARDED = """

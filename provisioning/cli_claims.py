@@ -21,6 +21,7 @@ from edge.trust.admission import Purpose
 from edge.trust.claim import MAX_REQUEST_BYTES, Claim
 from edge.trust.jws import parse_object
 from provisioning.claims import DAY_S, LIFETIME_S, Outcome, add_claim, add_device, approve, receive_request
+from provisioning.cli_bulk import add_import
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.qr import terminal_text, write_picture
@@ -34,7 +35,7 @@ RETRY_S = 2.0
 
 def add_commands(commands: Subparsers) -> None:
     """Add them to the command line."""
-    device = commands.add_parser("device", help="boards, one at a time")
+    device = commands.add_parser("device", help="boards, one at a time or many from a file")
     actions = device.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("add", help="register a board and make the claim that it starts with")
     add_fleet(add)
@@ -46,6 +47,7 @@ def add_commands(commands: Subparsers) -> None:
     add.add_argument("--source", action="append", default=[], help="for --camera replay; repeatable")
     _add_claim_options(add)
     add.set_defaults(act=_device_add)
+    add_import(actions)
     for purpose, what in (
         (
             Purpose.RENEW,
@@ -138,6 +140,7 @@ def _again(options: argparse.Namespace) -> None:
 def _hand_out(fleet: Fleet, options: argparse.Namespace, claim: Claim) -> None:
     spread(fleet, int(time.time()))
     path = options.file or fleet.board_folder(options.device) / "hadir-claim.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_durably(path, claim.file.encode())
     if options.qr is not None:
         write_picture(claim, options.qr)

@@ -22,7 +22,6 @@ from demo.walkpast import write_clip
 from edge.assembly import Eyes, open_eyes
 from edge.config import RecognitionConfig
 from edge.recognition.gallery import make_gallery
-from provisioning.boards import write_board_config
 from provisioning.fleet import Fleet
 from torture.plan import Target
 from torture.verdict import History, Run, Snapshot
@@ -69,10 +68,12 @@ class Door:
         board = self.folder / name
         (template,) = self.fleet.boards()
         shutil.copytree(template, board)
-        text = (board / "edge.toml").read_text(encoding="utf-8")
-        return write_board_config(
-            board, text.replace("[events]\n", f"[events]\narchive_days = {archive_days}\n")
+        path = board / "edge.toml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(
+            text.replace("[events]\n", f"[events]\narchive_days = {archive_days}\n"), encoding="utf-8"
         )
+        return path
 
 
 def make_door(folder: Path, broker_url: str) -> Door:
