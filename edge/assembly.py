@@ -26,7 +26,7 @@ from edge.recognition.embed import Embedder
 from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
 from edge.recognition.liveness import Liveness, LivenessModels, NoLiveness, Throttle, TrackLiveness
 from edge.recognition.liveness_manifest import FILE, load_liveness
-from edge.recognition.manifest import EmbedderSpec, installed_folder, load_manifest
+from edge.recognition.manifest import EmbedderSpec, Manifest, installed_folder, load_manifest
 from edge.recognition.track import Tracker
 from edge.records import TamperKind
 from edge.reports import Reports
@@ -97,10 +97,15 @@ def open_eyes(config: RecognitionConfig) -> Eyes:
     """Load detector and embedder. Raises ModelError where a file is missing, damaged or unknown."""
     manifest = load_manifest(config.models_dir)
     spec = manifest.embedder(config.embedder)
-    detector = Detector(
-        manifest, spec.detector.key, min_confidence=config.detector_min_confidence, threads=config.threads
-    )
+    detector = open_detector(manifest, spec, config)
     return Eyes(spec=spec, detector=detector, embedder=Embedder(spec, manifest.folder, config.threads))
+
+
+def open_detector(manifest: Manifest, spec: EmbedderSpec, config: RecognitionConfig) -> Detector:
+    """The detector of an embedder, which looks again with its refiner's model where it is unsure."""
+    return Detector(
+        manifest, spec.detector.key, config.detector_min_confidence, config.threads, spec.refiner.key
+    )
 
 
 def assemble(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,8 +16,11 @@ from hypothesis.extra.numpy import arrays
 
 from demo.people import sample_people
 from edge.errors import BadImage, ModelError
+from edge.recognition import detect as detect_module
 from edge.recognition.detect import (
     COLUMNS,
+    CONFIRMED,
+    MAX_CLOSER_LOOKS,
     MAX_FACES,
     STRIDES,
     Detector,
@@ -24,8 +29,11 @@ from edge.recognition.detect import (
     suppress,
     to_faces,
 )
+from edge.recognition.detect import (
+    overlap as box_overlap,
+)
 from edge.recognition.manifest import load_manifest
-from edge.records import Image
+from edge.records import Box, Face, Image
 
 SIDE = 64
 CELLS = sum((SIDE // stride) ** 2 for stride in STRIDES)
@@ -271,3 +279,73 @@ def test_every_sampled_lfw_picture_has_a_face_near_its_centre(detector: Detector
         faces = detector.detect(np.asarray(image, np.uint8))
         distances = [np.hypot(face.box.centre[0] - 125, face.box.centre[1] - 125) for face in faces]
         assert min(distances, default=np.inf) < 40, path.name
+
+
+# A closer look where the detector is unsure
+
+
+class Doubt:
+    """A detector whose first look is replaced: unsure of a face at this place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, box: Box, confidence: float = 0.3) -> None:
+        manifest = load_manifest()
+        self.detector = Detector(manifest, closer_key="yunet_160x160")
+        doubtful = Face(box, np.zeros((5, 2), np.float32), confidence)
+        monkeypatch.setattr(detect_module, "to_faces", lambda *_: (doubtful,))
+
+    def __call__(self, image: Image) -> tuple[Face, ...]:
+        return self.detector.detect(image)
+
+
+def test_a_doubtful_face_is_found_by_a_closer_look(portrait: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    (face,) = Detector(load_manifest()).detect(portrait)
+    (found,) = Doubt(monkeypatch, face.box)(portrait)
+    assert found.confidence >= CONFIRMED
+    assert box_overlap(found.box, face.box) > 0.7
+    assert np.abs(found.keypoints - face.keypoints).max() < 0.1 * face.box.width_px
+
+
+def test_a_doubtful_wall_stays_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = np.random.default_rng(3).integers(90, 130, (480, 640, 3)).astype(np.uint8)
+    assert Doubt(monkeypatch, Box(200, 200, 280, 300))(wall) == ()
+
+
+@pytest.mark.parametrize(
+    "move", [lambda box: Box(box.x1, box.y1, box.x1 + 20, box.y1 + 24), lambda box: replace(box, x1=-3.0)]
+)
+def test_what_is_too_small_or_cut_off_by_the_edge_is_not_looked_at_again(
+    portrait: Image, monkeypatch: pytest.MonkeyPatch, move: Callable[[Box], Box]
+) -> None:
+    (face,) = Detector(load_manifest()).detect(portrait)
+    monkeypatch.setattr(detect_module.Closer, "look", lambda *_: pytest.fail("looked again"))
+    assert Doubt(monkeypatch, move(face.box))(portrait) == ()
+
+
+def test_without_a_closer_look_a_doubtful_face_is_none(
+    portrait: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (face,) = Detector(load_manifest()).detect(portrait)
+    plain = Detector(load_manifest())
+    monkeypatch.setattr(detect_module, "to_faces", lambda *_: (replace(face, confidence=0.3),))
+    assert plain.detect(portrait) == ()
+
+
+def test_a_face_that_is_known_already_is_not_found_twice(
+    portrait: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (face,) = Detector(load_manifest()).detect(portrait)
+    beside = replace(
+        face, box=Box(face.box.x1 + 3, face.box.y1, face.box.x2 + 3, face.box.y2), confidence=0.4
+    )
+    monkeypatch.setattr(detect_module, "to_faces", lambda *_: (face, beside))
+    detector = Detector(load_manifest(), closer_key="yunet_160x160")
+    assert detector.detect(portrait) == (face,)
+
+
+def test_many_doubtful_places_cost_a_bounded_time(portrait: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    (face,) = Detector(load_manifest()).detect(portrait)
+    monkeypatch.setattr(detect_module, "to_faces", lambda *_: (replace(face, confidence=0.3),) * 30)
+    monkeypatch.setattr(detect_module.Closer, "look", lambda *arguments: looked.append(arguments))
+    assert Detector(load_manifest(), closer_key="yunet_160x160").detect(portrait) == ()
+    assert len(looked) == MAX_CLOSER_LOOKS

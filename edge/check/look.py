@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge.assembly import open_detector
 from edge.camera import open_camera
 from edge.check.judge import View
 from edge.config import Config, RecognitionConfig, load_config
@@ -143,8 +144,7 @@ def _detector(config: RecognitionConfig) -> Detector | None:
     """None where the models cannot be used, which another line says."""
     try:
         manifest = load_manifest(config.models_dir)
-        key = manifest.embedder(config.embedder).detector.key
-        return Detector(manifest, key, config.detector_min_confidence, config.threads)
+        return open_detector(manifest, manifest.embedder(config.embedder), config)
     except ModelError:
         return None
 

@@ -29,28 +29,22 @@ def without_centres(spec: EmbedderSpec) -> EmbedderSpec:
     return replace(spec, models=tuple(replace(model, centre=()) for model in spec.models))
 
 
-def choose_people(album: Album, folder: Path) -> NDArray[np.int64]:
-    """Who has a part in the mean: by their numbers, in the order of the album's people.
+def outside_view_2(album: Album, folder: Path) -> Album:
+    """Those of an album who have a part in the mean.
 
     Raises InputError for a malformed pairs file, or where too few people are left.
     """
     used = people_of_pairs([folder / VIEW_2]) if (folder / VIEW_2).exists() else set()
-    chosen = [number for number, person in enumerate(album.people) if person not in used]
-    if len(chosen) < MIN_PEOPLE:
-        raise InputError(f"{folder}: {len(chosen):,} people outside View 2; a mean needs {MIN_PEOPLE}")
-    return np.array(chosen)
+    chosen = Album(album.folder, tuple(file for file in album.files if file.split("/")[0] not in used))
+    if len(chosen.people) < MIN_PEOPLE:
+        raise InputError(f"{folder}: {len(chosen.people):,} people outside View 2; a mean needs {MIN_PEOPLE}")
+    return chosen
 
 
-def centres(
-    embeddings: Embeddings, people: NDArray[np.int64], spec: EmbedderSpec
-) -> Mapping[str, NDArray[np.float32]]:
-    """By model: the mean of the chosen people's mean unit vectors, of vectors that are not centred."""
-    rows = list(embeddings.album.people.values())
-    means = []
-    for person in people:
-        seen = [row for row in rows[person] if embeddings.found[row]]
-        if seen:
-            means.append(embeddings.vectors[seen].mean(axis=0))
+def centres(embeddings: Embeddings, spec: EmbedderSpec) -> Mapping[str, NDArray[np.float32]]:
+    """By model: the mean of the people's mean unit vectors, of vectors that are not centred."""
+    seen = ([row for row in rows if embeddings.found[row]] for rows in embeddings.album.people.values())
+    means = [embeddings.vectors[rows].mean(axis=0) for rows in seen if rows]
     whole = np.mean(means, axis=0)
     ends = np.cumsum([model.dimensions for model in spec.models])[:-1]
     return {

@@ -45,6 +45,7 @@ def add_commands(subparsers: Any) -> None:
         ("lfw", _lfw, "verification: FOLDER holds LFW's images/ and pairs.txt"),
         ("openset", _openset, "identification: FNIR at FPIR, for any FOLDER of person/image"),
         ("thresholds", _thresholds, "the similarities for the models' manifest, by number enrolled"),
+        ("centre", _centre, "the mean vectors for the models' manifest, of people outside LFW's View 2"),
         (
             "calibration",
             _calibration,
@@ -207,13 +208,12 @@ def _centre(options: argparse.Namespace) -> None:
     from edge.recognition.embed import Embedder  # noqa: PLC0415
     from edge.recognition.manifest import load_manifest  # noqa: PLC0415
 
-    album = open_album(options.folder)
-    people = centre.choose_people(album, options.folder)
+    album = centre.outside_view_2(open_album(options.folder), options.folder)
     eyes = _open_eyes(options)
     spec = centre.without_centres(eyes.spec)
     embedder = Embedder(spec, load_manifest(options.models_dir).folder, options.threads)
     embeddings = _embed(album, replace(eyes, spec=spec, embedder=embedder), options)
-    print(centre.report(centre.centres(embeddings, people, spec), len(people)))
+    print(centre.report(centre.centres(embeddings, spec), len(album.people)))
 
 
 def _calibration(options: argparse.Namespace) -> None:

@@ -3,20 +3,26 @@
 YuNet (OpenCV Zoo, `face_detection_yunet_2023mar`) is anchor-free: every cell of the grids
 at strides 8, 16 and 32 says how surely a face is centred near it, and where its box and
 its keypoints lie. `decode` and `suppress` are plain functions of arrays; only `Detector`
-knows the interpreter.
+and `Closer` know the interpreter.
+
+A frame is shrunk into the model's input, so that a face of 50 px has 25 there, and where it is
+blurred or dim as well YuNet is unsure of it. To look at every frame at its full size would cost
+four times as much, also in an empty corridor. So only where it is unsure it looks again, closer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadImage, ModelError
-from edge.recognition.manifest import Manifest
+from edge.recognition.manifest import Manifest, ModelSpec
 from edge.recognition.tflite import Network
 from edge.records import Box, Face, Image
 
@@ -39,6 +45,22 @@ MAX_PIXELS = 50_000_000
 """A picture larger than this is refused before anything is allocated for it (the largest photographs
 in the evaluation data have 36 megapixels)."""
 
+UNSURE = 0.2
+"""From this confidence on a place is worth a closer look. Of 2,697 faces seen as `--degrade door` has them,
+33 were found at less than 0.6 with the default input, 21 of these by a closer look from 0.2 on, 20 from 0.3."""
+
+CLOSER_PX = 96
+"""Size of the doubtful box in the closer look. Of 50, 65, 80 and 96 px the one that finds most."""
+
+LEAST_CLOSER_PX = 32
+"""Width of a doubtful box that is looked at again: what is smaller in the frame is not embedded anyway."""
+
+CONFIRMED = 0.8
+"""Confidence that the closer look must have: of the 33 as many reach it as reach 0.6."""
+
+MAX_CLOSER_LOOKS = 4
+"""In one frame: 0.4 ms each."""
+
 KEYPOINT_REACH = 0.5
 """Keypoints may lie outside their box by this share of its size (a turned head's nose does)."""
 
@@ -60,6 +82,8 @@ class Fit:
 class Detector:
     """One loaded detection model. Not safe for use by two threads at once.
 
+    With `closer_key`, the detector with a small square input that looks again where this one is unsure.
+
     Raises ModelError where the manifest has no such detector or its file is unusable.
     """
 
@@ -69,11 +93,14 @@ class Detector:
         model_key: str = "yunet_256x320",
         min_confidence: float = 0.6,
         threads: int = 1,
+        closer_key: str | None = None,
     ) -> None:
-        spec = manifest.model(model_key)
-        if spec.kind != "detector":
-            raise ModelError(f'{manifest.folder / "manifest.toml"}: model "{model_key}" is not a detector')
+        spec = _detector(manifest, model_key)
         self.min_confidence = min_confidence
+        self._closer = (
+            None if closer_key is None else Closer(_detector(manifest, closer_key), manifest.folder, threads)
+        )
+        self._least = min_confidence if self._closer is None else min(UNSURE, min_confidence)
         self._height, self._width = spec.input_shape[1:3]
         self._network = Network(spec, manifest.folder, threads)
 
@@ -86,8 +113,21 @@ class Detector:
         height, width = image.shape[:2]
         fit = fit_into(width, height, self._width, self._height)
         rows = self._network.run(self._letterbox(image, fit))
-        found = suppress(decode(rows[0], self._width, self._height, self.min_confidence))
-        return to_faces(found, fit, width, height)
+        found = suppress(decode(rows[0], self._width, self._height, self._least))
+        return self._sure(image, to_faces(found, fit, width, height))
+
+    def _sure(self, image: Image, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+        """Those that are sure, and of the surest others those that a closer look confirms."""
+        count = sum(face.confidence >= self.min_confidence for face in faces)
+        if self._closer is None or count == len(faces):
+            return faces[:count]
+        kept = list(faces[:count])
+        worth = (face for face in faces[count:] if worth_a_closer_look(face.box, image))
+        for face in islice(worth, MAX_CLOSER_LOOKS):
+            seen = self._closer.look(image, face, max(CONFIRMED, self.min_confidence))
+            if seen is not None and all(overlap(seen.box, other.box) <= OVERLAP for other in kept):
+                kept.append(seen)
+        return tuple(sorted(kept, key=lambda face: -face.confidence))
 
     def _letterbox(self, image: Image, fit: Fit) -> NDArray[np.float32]:
         if image.shape[:2] != (fit.height, fit.width):
@@ -97,6 +137,48 @@ class Detector:
         tensor = np.zeros((1, self._height, self._width, 3), np.float32)
         tensor[0, : fit.height, : fit.width] = image
         return tensor
+
+
+def worth_a_closer_look(box: Box, image: Image) -> bool:
+    """Large enough that it could be embedded, and not cut off by the picture's edge, where too little is left."""
+    height, width = image.shape[:2]
+    inside = box.x1 >= 0 and box.y1 >= 0 and box.x2 <= width and box.y2 <= height
+    return inside and box.width_px >= LEAST_CLOSER_PX
+
+
+class Closer:
+    """A detection model with a small square input, for a face whose place is known but not that it is one.
+
+    Raises ModelError where its file is unusable.
+    """
+
+    def __init__(self, spec: ModelSpec, folder: Path, threads: int = 1) -> None:
+        self._height, self._width = spec.input_shape[1:3]
+        self._network = Network(spec, folder, threads)
+
+    def look(self, image: Image, face: Face, min_confidence: float) -> Face | None:
+        """The same face as it is found at CLOSER_PX; None where it is not found near the middle."""
+        box = face.box
+        scale = CLOSER_PX / max(box.width_px, box.y2 - box.y1)
+        shift = np.array([self._width, self._height]) / 2 - scale * np.array(box.centre)
+        transform = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+        part = cv2.warpAffine(image, transform, (self._width, self._height), flags=cv2.INTER_LINEAR)
+        rows = self._network.run(part[np.newaxis].astype(np.float32))
+        found = decode(rows[0], self._width, self._height, min_confidence)
+        centres = (found[:, 1:3] + found[:, 3:5]) / 2
+        near = np.hypot(*(centres - [self._width / 2, self._height / 2]).T) <= CLOSER_PX / 2
+        if not near.any():
+            return None
+        row = found[near][0].astype(np.float64)
+        points = (row[1:].reshape(-1, 2) - shift) / scale
+        return Face(Box(*map(float, points[:2].ravel())), points[2:].astype(np.float32), float(row[0]))
+
+
+def _detector(manifest: Manifest, key: str) -> ModelSpec:
+    spec = manifest.model(key)
+    if spec.kind != "detector":
+        raise ModelError(f'{manifest.folder / "manifest.toml"}: model "{key}" is not a detector')
+    return spec
 
 
 def check_image(image: Image) -> None:
@@ -190,6 +272,15 @@ def suppress(candidates: Candidates, overlap: float = OVERLAP, most: int = MAX_F
         shared = np.prod(np.maximum(sides, 0), axis=1)
         left = left[shared <= overlap * (areas[first] + areas[left] - shared)]
     return candidates[kept]
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    wide = min(one.x2, other.x2) - max(one.x1, other.x1)
+    high = min(one.y2, other.y2) - max(one.y1, other.y1)
+    shared = max(wide, 0.0) * max(high, 0.0)
+    areas = sum((box.x2 - box.x1) * (box.y2 - box.y1) for box in (one, other))
+    return shared / (areas - shared)
 
 
 def to_faces(candidates: Candidates, fit: Fit, width: int, height: int) -> tuple[Face, ...]:
