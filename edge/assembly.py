@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from edge.board.clock import RELEASED_REAL_MS, Clock
@@ -27,6 +29,7 @@ from edge.recognition.gallery import GALLERY_TYP, Gallery, read_gallery
 from edge.recognition.liveness import Liveness, LivenessModels, NoLiveness, Throttle, TrackLiveness
 from edge.recognition.liveness_manifest import FILE, load_liveness
 from edge.recognition.manifest import EmbedderSpec, Manifest, installed_folder, load_manifest
+from edge.recognition.still import StillDetector
 from edge.recognition.track import Tracker
 from edge.records import TamperKind
 from edge.reports import Reports
@@ -65,6 +68,9 @@ class Eyes:
 
     spec: EmbedderSpec
     detector: Detector
+    """For frames of a camera."""
+    stills: StillDetector
+    """For photographs."""
     embedder: Embedder
 
 
@@ -98,14 +104,29 @@ def open_eyes(config: RecognitionConfig) -> Eyes:
     manifest = load_manifest(config.models_dir)
     spec = manifest.embedder(config.embedder)
     detector = open_detector(manifest, spec, config)
-    return Eyes(spec=spec, detector=detector, embedder=Embedder(spec, manifest.folder, config.threads))
-
-
-def open_detector(manifest: Manifest, spec: EmbedderSpec, config: RecognitionConfig) -> Detector:
-    """The detector of an embedder, which looks again with its refiner's model where it is unsure."""
-    return Detector(
-        manifest, spec.detector.key, config.detector_min_confidence, config.threads, spec.refiner.key
+    larger = partial(open_detector, manifest, spec, config, largest_detector(manifest))
+    return Eyes(
+        spec, detector, StillDetector(detector, larger), Embedder(spec, manifest.folder, config.threads)
     )
+
+
+def open_detector(
+    manifest: Manifest, spec: EmbedderSpec, config: RecognitionConfig, key: str | None = None
+) -> Detector:
+    """The detector of an embedder, or another one, which looks again with the refiner's model where it is unsure."""
+    return Detector(
+        manifest,
+        key or spec.detector.key,
+        config.detector_min_confidence,
+        config.threads,
+        closer_key=spec.refiner.key,
+    )
+
+
+def largest_detector(manifest: Manifest) -> str:
+    """The key of the detection model with the largest input."""
+    detectors = [model for model in manifest.models.values() if model.kind == "detector"]
+    return max(detectors, key=lambda model: math.prod(model.input_shape)).key
 
 
 def assemble(

@@ -27,6 +27,9 @@ MIN_FACE_PX = 80
 MAX_RIVAL_SHARE = 0.6
 """A second face this large, relative to the largest, could be the one that was meant."""
 
+ON_ITS_SIDE_DEG = 60.0
+"""No head is held so; the picture was turned."""
+
 MAX_PHOTOS = 50
 """More make no better mean and cost the administrator time."""
 
@@ -76,7 +79,7 @@ def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> 
 def embed_photo(eyes: Eyes, photo: Path) -> Vector:
     """The vector of the one face in a photograph."""
     image = read_picture(photo)
-    face = _only_face(eyes.detector.detect(image), photo)
+    face = _only_face(eyes.stills.detect(image), photo)
     _refuse_unfit(image, face, photo)
     return eyes.embedder.embed(eyes.embedder.crops(image, face))
 
@@ -102,6 +105,10 @@ def _refuse_unfit(image: Image, face: Face, photo: Path) -> None:
             f"{photo}: the face is {face.box.width_px:.0f} px wide; at least {MIN_FACE_PX} px are needed"
         )
     quality = assess(image, face)
+    if abs(quality.roll_deg) > ON_ITS_SIDE_DEG:
+        raise NotEnrollable(
+            f"{photo}: the picture lies on its side or its head; turn it upright and save it so"
+        )
     if abs(quality.yaw) > 0.6 or abs(quality.roll_deg) > 35:  # noqa: PLR2004 - the board's own defaults
         raise NotEnrollable(f"{photo}: the face is turned away; take a picture from the front")
 

@@ -259,7 +259,9 @@ def _embed(album: Album, eyes: Eyes, options: argparse.Namespace, degradation: s
     from edge.evaluate.dataset import default_cache, embed_album  # noqa: PLC0415
 
     cache = options.cache or default_cache()
-    embeddings = embed_album(album, eyes.detector, eyes.embedder, cache, degradation)
+    # Photographs are found as at enrolment; what stands for a frame, as the daemon finds it.
+    detector = eyes.detector if degradation else eyes.stills
+    embeddings = embed_album(album, detector, eyes.embedder, cache, degradation)
     print(
         f"{eyes.spec.name} ({eyes.embedder.id[:16]}): {len(album.files):,} photographs of "
         f"{len(album.people):,} people{f', with {degradation}' if degradation else ''}; "
