@@ -41,7 +41,7 @@ def test_a_photograph_without_a_face_has_no_part_in_it() -> None:
     seen.vectors[[1, 3]] = 0
     found = centres(seen, SPEC)
     assert found["facenet"] == pytest.approx(
-        ((seen.vectors[0] + seen.vectors[2]) / 2)[:128] / 0.3**0.5, abs=1e-6
+        ((seen.vectors[0] + seen.vectors[2]) / 2)[:128] / SPEC.weights[0] ** 0.5, abs=1e-6
     )
 
 
