@@ -15,7 +15,7 @@ from edge.claim_cli import DEFAULT_CONFIG
 from edge.claim_cli import add_commands as add_claiming
 from edge.command import carry_out
 from edge.config import load_config
-from edge.errors import GalleryError, ModelError
+from edge.errors import GalleryError, InputError, ModelError
 from edge.evaluate.cli import add_commands as add_evaluation
 
 
@@ -55,6 +55,22 @@ def _check(options: argparse.Namespace) -> int:
     return exit_code(findings)
 
 
+def _resend(options: argparse.Namespace) -> None:
+    from edge.check.user import become_the_daemons_user  # noqa: PLC0415
+    from edge.uplink.outbox import Outbox  # noqa: PLC0415
+
+    become_the_daemons_user(options.config)
+    path = load_config(options.config).device.state_dir / "outbox.db"
+    if not path.exists():
+        raise InputError(f"{path}: there is no outbox; the daemon makes it when it first starts")
+    with Outbox(path) as outbox:
+        wanted = outbox.ask_resend(options.from_seq)
+        chain = outbox.head().chain
+    print(
+        f"seq {wanted.from_seq} to {wanted.to_seq} of chain {chain}: sent again as soon as the daemon is connected"
+    )
+
+
 def _replay(options: argparse.Namespace) -> None:
     from edge.replay import show  # noqa: PLC0415 - as above
 
@@ -73,6 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
     check.add_argument("--json", action="store_true", help="one JSON object")
     check.set_defaults(act=_check)
+    resend = commands.add_parser(
+        "resend", help="have events sent again, out of the archive where they were acknowledged"
+    )
+    resend.add_argument(
+        "--from",
+        dest="from_seq",
+        metavar="SEQ",
+        type=int,
+        required=True,
+        help="the first; all after it follow",
+    )
+    resend.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
+    resend.set_defaults(act=_resend)
     replay = commands.add_parser(
         "replay", help="tell what becomes of everybody in a recording; sends nothing"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.__main__ import main
 from edge.config import BrokerConfig, EventsConfig
 from edge.errors import InputError
 from edge.loops import Loop
@@ -446,3 +447,43 @@ def test_an_event_that_was_set_aside_is_skipped_when_it_is_sent_again(outbox: Ou
     recorder = filled(outbox, 2)
     recorder.skip(2, str(outbox.hash_at(2)), "too-large")
     assert seqs([event.token for event in outbox.held(0, 9)]) == [1, 4, 3, 4]
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Path:
+    """A board's configuration, with an outbox of six events in its state folder."""
+    config = tmp_path / "edge.toml"
+    config.write_text(
+        '[device]\nid = "door-01"\nsite = "hq"\nroot_thumbprint = "' + "A" * 43 + '"\n'
+        '[broker]\nurl = "mqtt://127.0.0.1:1"\n[events]\ndelivery = "receipt"\n'
+    )
+    with Outbox(tmp_path / "state" / "outbox.db") as outbox:
+        filled(outbox, 5)
+    return config
+
+
+def test_an_installer_asks_for_it_beside_the_daemon(
+    configured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resend", "--config", str(configured), "--from", "4"]) == 0
+    assert "seq 4 to 6 of chain" in capsys.readouterr().out
+    with Outbox(configured.parent / "state" / "outbox.db") as outbox:
+        assert outbox.resend() == Resend(4, 6)
+
+
+@pytest.mark.parametrize("seq", ["0", "7", "-1"])
+def test_an_installer_who_asks_for_what_is_not_held_is_told_what_is(
+    configured: Path, seq: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resend", "--config", str(configured), "--from", seq]) == InputError.exit_code
+    assert "is not held; seq 1 to 6 is" in capsys.readouterr().err
+
+
+def test_an_installer_who_asks_where_there_is_no_outbox_makes_none(
+    configured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outbox = configured.parent / "state" / "outbox.db"
+    outbox.unlink()
+    assert main(["resend", "--config", str(configured), "--from", "1"]) == InputError.exit_code
+    assert f"{outbox}: there is no outbox" in capsys.readouterr().err
+    assert not outbox.exists()
