@@ -1,124 +1,148 @@
-"""Three consumers on one PostgreSQL and one Mosquitto, killed at random: the chains and the receipts hold."""
+"""A consumer's folder: all that `hadir-central run` needs, kept up to date, its secrets its owner's alone."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
+import stat
 from pathlib import Path
 
-from sqlalchemy import func, select
+import pytest
+from cryptography import x509
 
-from central.keyring import Keyring
-from central.prove import prove
-from central.store import tables
-from central.store.database import reading
-from demo.central import Consuming, consuming
-from demo.postgresql import Cluster
+from central.config import load_central
+from central.registry import load_registry
+from demo.boards import add_board
+from edge.errors import InputError, KeyFileError
+from edge.trust.fleetkeys import load_keys_document
+from edge.trust.identity import load_signing_key
+from provisioning.cli import main
+from provisioning.consumers import add_consumer, renew_consumer
+from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.fleet import Fleet
-from tests.brokers import mosquitto, publishing
-from tests.databases import opened
-from tests.office import Chain, register
-from tests.test_server import Receipts, configured, receipts
+from tests.test_broker import reachable
 
-BOARDS = 4
-EVENTS = 150
-RESEND_S = 2.0
-"""A board waits ten seconds; here nobody has so much time."""
-DEADLINE_S = 90.0
-KILLS = 3
-"""At random moments of the first second, in which most of the work is done."""
-SETTINGS = "allow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 2048"
+NOW_S = 1_764_000_000
 
 
-class Sender:
-    """One board: sends its chain, and again from the last receipt on while that does not move."""
-
-    def __init__(self, chain: Chain, read: Receipts, publish: Callable[[str, bytes], object]) -> None:
-        self.chain = chain
-        self.read = read
-        self._publish = publish
-        self.acked = 0
-        self._moved_s = 0.0
-
-    @property
-    def done(self) -> bool:
-        return self.acked == len(self.chain.tokens)
-
-    def turn(self, now_s: float) -> None:
-        with self.read.changed:
-            acked = max((one.seq for one in self.read.taken), default=0)
-        if acked > self.acked:
-            self.acked, self._moved_s = acked, now_s
-        if not self.done and now_s - self._moved_s > RESEND_S:
-            self._moved_s = now_s
-            for seq in range(self.acked + 1, len(self.chain.tokens) + 1):
-                message = self.chain.message(seq)
-                self._publish(message.topic, message.payload)
+@pytest.fixture
+def ready(fleet: Fleet) -> Fleet:
+    """A fleet whose broker is set up."""
+    reachable(fleet.folder)
+    write_broker(fleet, BrokerSettings(("broker.local",), folder=str(fleet.folder / "broker")), NOW_S)
+    return fleet
 
 
-def grown(device: str) -> Chain:
-    chain = Chain(device)
-    chain.start()
-    for number in range(EVENTS - 1):
-        chain.later(1)
-        chain.attend(f"E{number}")
-    return chain
+def test_the_server_reads_what_was_written(ready: Fleet) -> None:
+    path = add_consumer(ready, "central-1", now_s=NOW_S)
+    config = load_central(path)
+    assert (config.broker.url, config.broker.name) == ("mqtts://broker.local:8883", "central-1")
+    assert config.trust.root_thumbprint == ready.root_thumbprint
+    assert {entry.device for entry in load_registry(config.trust.devices_file).registrations.values()} == {
+        "door-01",
+        "door-02",
+    }
+    keys = load_keys_document(config.trust.keys_file, config.trust.root_thumbprint)
+    receipt = load_signing_key(config.trust.receipt_key_file)
+    assert list(keys.verification_keys("hadir-receipt+jwt")) == [receipt.kid]
+    assert config.broker.ca_file is not None
+    assert config.broker.ca_file.read_text() == (ready.folder / "ca" / "root.crt").read_text()
 
 
-def test_whoever_dies_and_in_whatever_order_events_come_each_is_stored_once_in_a_whole_chain(
-    fleet: Fleet, postgresql: Cluster, tmp_path: Path
+def test_its_private_keys_are_its_owners_alone(ready: Fleet) -> None:
+    folder = add_consumer(ready, "central-1", now_s=NOW_S).parent
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert (modes["consumer.key"], modes["receipt.pem"]) == (0o600, 0o600)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_it_learns_of_new_boards_and_a_revoked_one_learns_nothing(ready: Fleet) -> None:
+    folders = [add_consumer(ready, name, now_s=NOW_S).parent for name in ("central-1", "central-2")]
+    with ready.change("revoke", "central-2", now_s=NOW_S) as change:
+        change.revoke_consumer("central-2")
+    before = (folders[1] / "devices.jwks").read_bytes()
+    add_board(ready, "door-03")
+    assert b"door-03" in (folders[0] / "devices.jwks").read_bytes()
+    assert (folders[1] / "devices.jwks").read_bytes() == before
+
+
+def test_a_renewed_certificate_is_for_the_same_key(ready: Fleet) -> None:
+    folder = add_consumer(ready, "central-1", now_s=NOW_S).parent
+    first = x509.load_pem_x509_certificates((folder / "consumer.crt").read_bytes())[0]
+    renewed = x509.load_pem_x509_certificates(
+        renew_consumer(ready, "central-1", now_s=NOW_S + 9).read_bytes()
+    )[0]
+    assert renewed.public_key() == first.public_key()
+    assert renewed.serial_number != first.serial_number
+    assert len(ready.registry.certificates("central-1")) == 2
+
+
+@pytest.mark.parametrize("name", ["door-01", "provision", "Central-1", "central/1", "../central-1", ""])
+def test_a_name_that_is_no_consumers_is_refused(ready: Fleet, name: str) -> None:
+    with pytest.raises(InputError, match="consumer"):
+        add_consumer(ready, name, now_s=NOW_S)
+    assert not (ready.folder / "consumers").exists()
+
+
+def test_a_name_is_given_once_and_never_again(ready: Fleet) -> None:
+    add_consumer(ready, "central-1", now_s=NOW_S)
+    key = (ready.folder / "consumers" / "central-1" / "consumer.key").read_bytes()
+    for _ in range(2):
+        with pytest.raises(InputError, match="in this fleet already"):
+            add_consumer(ready, "central-1", now_s=NOW_S)
+        with ready.change("revoke", "central-1", now_s=NOW_S) as change:
+            change.revoke_consumer("central-1")
+    assert (ready.folder / "consumers" / "central-1" / "consumer.key").read_bytes() == key
+    with pytest.raises(InputError, match="revoked"):
+        renew_consumer(ready, "central-1", now_s=NOW_S)
+
+
+def test_without_a_broker_there_is_nothing_to_connect_to(fleet: Fleet) -> None:
+    with pytest.raises(InputError, match="the broker is not set up"):
+        add_consumer(fleet, "central-1", now_s=NOW_S)
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_a_lost_key_cannot_be_certified_again(ready: Fleet, content: bytes | None) -> None:
+    path = add_consumer(ready, "central-1", now_s=NOW_S).parent / "consumer.key"
+    path.unlink()
+    if content is not None:
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    with pytest.raises(
+        KeyFileError, match=r"consumer\.key: the consumer's private key cannot be read; revoke it"
+    ):
+        renew_consumer(ready, "central-1", now_s=NOW_S)
+
+
+def test_a_key_that_others_can_read_is_refused(ready: Fleet) -> None:
+    path: Path = add_consumer(ready, "central-1", now_s=NOW_S).parent / "consumer.key"
+    path.chmod(0o644)
+    with pytest.raises(KeyFileError, match="mode 0644 is readable by others"):
+        renew_consumer(ready, "central-1", now_s=NOW_S)
+
+
+def test_init_makes_broker_and_consumer_along_with_the_fleet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = postgresql.new_database()
-    chains = [grown(f"door-{number:02}") for number in range(BOARDS)]
-    devices = register(tmp_path / "devices.jwks", *chains)
-    chance = random.Random()  # noqa: S311 - which one dies when
-    with ExitStack() as stack:
-        broker = stack.enter_context(mosquitto(SETTINGS))
-        publish = stack.enter_context(publishing(broker, "all-doors", waits=False))
-        senders = [
-            Sender(chain, stack.enter_context(receipts(broker, fleet, chain.device)), publish)
-            for chain in chains
-        ]
-        configs = [
-            configured(fleet, tmp_path, broker, url, f"central-{number}", devices) for number in (1, 2, 3)
-        ]
-        running: list[Consuming] = [stack.enter_context(consuming(config)) for config in configs]
-        begin_s = time.monotonic()
-        deaths_s = sorted(begin_s + chance.random() for _ in range(KILLS))
-        while deaths_s or not all(sender.done for sender in senders):
-            now_s = time.monotonic()
-            assert now_s - begin_s < DEADLINE_S, [sender.acked for sender in senders]
-            for sender in senders:
-                sender.turn(now_s)
-            if deaths_s and now_s >= deaths_s[0]:
-                del deaths_s[0]
-                victim = chance.randrange(len(running))
-                running[victim].kill()
-                running[victim] = stack.enter_context(consuming(configs[victim]))
-            senders[0].read.wait(0.02)
-        assert all(consumer.stop() == 0 for consumer in running)
-    with opened(url, tmp_path) as engine, reading(engine) as connection:
-        stored = connection.execute(
-            select(tables.chain.c.device, func.count(), func.max(tables.event.c.seq))
-            .join(tables.event, tables.event.c.chain_id == tables.chain.c.id)
-            .group_by(tables.chain.c.device)
-        )
-        assert sorted(map(tuple, stored)) == [(chain.device, EVENTS, EVENTS) for chain in chains]
-        proofs = list(prove(connection, Keyring(devices).registry))
-        assert [(proof.device, proof.problems) for proof in proofs] == [
-            (chain.device, []) for chain in chains
-        ]
-        alert = tables.alert.c
-        assert (
-            connection.execute(select(alert.kind, alert.detail).where(alert.closed_ms.is_(None))).all() == []
-        )
-    for sender, chain in zip(senders, chains, strict=True):
-        last = max(sender.read.taken, key=lambda one: one.seq)
-        assert (last.hash, last.refused) == (chain.tokens[-1].hash, ())
-        assert {one.issuer.rpartition(":")[2] for one in sender.read.taken} <= {
-            "central-1",
-            "central-2",
-            "central-3",
-        }
+    fleet = tmp_path / "fleet"
+    reachable(fleet)
+    assert main(["init", str(fleet), "--host", "broker.local", "--consumer", "central-1"]) == 0
+    said = capsys.readouterr().out
+    assert f"broker mqtts://broker.local:8883: {fleet}/broker/mosquitto.conf" in said
+    assert load_central(fleet / "consumers" / "central-1" / "central.toml").broker.name == "central-1"
+    assert "user central-1" in (fleet / "broker" / "devices.acl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--consumer", "central-1"], "name its --host as well"),
+        (["--host", "h", "--consumer", "door-01"], "consumer 'door-01': must match"),
+        (["--host", "a b"], "neither a host name nor an address"),
+    ],
+)
+def test_init_refuses_what_cannot_be_before_any_key_is_made(
+    tmp_path: Path, options: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "fleet"), *options]) == InputError.exit_code
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "fleet").exists()
