@@ -10,6 +10,7 @@ import logging
 import os
 import pwd
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.board.alone import alone_on
@@ -30,6 +31,7 @@ from edge.command import Subparsers
 from edge.config import CAMERA_KINDS, CameraConfig, load_config
 from edge.errors import BrokerUnavailable, ConfigError, InputError, RetryLater
 from edge.files import read_bounded, write_durably
+from edge.settings import parse_document, read_document
 from edge.trust.admission import MAX_ANSWER_BYTES
 from edge.trust.claim import Claim
 from edge.trust.protect import load_key_encryption_key, make_key_encryption_key, make_key_file
@@ -191,10 +193,10 @@ def _present(options: argparse.Namespace, places: Places) -> Claim | None:
 
 def _seen(options: argparse.Namespace, places: Places, stop: threading.Event) -> Claim | None:
     """A claim held up to the camera; None where this board has an identity and nobody asked for another."""
+    if options.camera is None and IdentityStore(places.state_dir, None).current() is not None:
+        return None
     camera = _camera(options)
     if camera is None:
-        if IdentityStore(places.state_dir, None).current() is not None:
-            return None
         raise InputError(
             f"no claim: put its file at {BOOT_FILES[0]}, name it with --claim, or name the --camera that its QR "
             "code is held up to"
@@ -218,9 +220,22 @@ def _seen(options: argparse.Namespace, places: Places, stop: threading.Event) ->
 
 
 def _camera(options: argparse.Namespace) -> CameraConfig | None:
+    """The one that is named, or the one that a prepared configuration has; its other sections may be missing yet."""
     if options.camera is not None:
         return CameraConfig(kind=options.camera, sources=tuple(options.source))
-    return None
+    if not options.config.exists():
+        return None
+    document = read_document(options.config)
+    if "camera" not in document:
+        return None
+    return parse_document(_Seeing, {"camera": document["camera"]}, options.config).camera
+
+
+@dataclass(frozen=True, slots=True)
+class _Seeing:
+    """The one section that matters before a board has an identity."""
+
+    camera: CameraConfig
 
 
 def _kek(places: Places) -> KeyEncryptionKey:

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
+DAEMON = ROOT / "systemd" / "hadir-edge.service"
 
 
 @pytest.fixture
@@ -18,11 +19,14 @@ def machine(tmp_path: Path) -> Path:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed here (Debian package systemd)")
     shutil.copytree("/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
-    program = tmp_path / "opt/hadir/bin/hadir-edge"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    for program in (tmp_path / "opt/hadir/bin/hadir-edge", tmp_path / "bin/systemctl"):
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    for unit in UNITS:  # they name each other
+        shutil.copy(unit, folder)
     return tmp_path
 
 
@@ -45,12 +49,12 @@ def test_systemd_accepts_the_unit_without_a_word(machine: Path, unit: Path) -> N
 
 def test_a_unit_with_a_mistake_would_be_noticed(machine: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.service"
-    broken.write_text(UNITS[0].read_text().replace("Restart=always", "Restart=allways"))
+    broken.write_text(DAEMON.read_text().replace("Restart=always", "Restart=allways"))
     assert "allways" in verify(machine, broken).stderr
 
 
 def test_the_unit_leaves_the_clock_readable() -> None:
     """ProtectClock= would forbid adjtimex, and every event would be called unsynchronised."""
-    settings = [line.split("=")[0] for line in UNITS[0].read_text().splitlines() if not line.startswith("#")]
+    settings = [line.split("=")[0] for line in DAEMON.read_text().splitlines() if not line.startswith("#")]
     assert "ProtectClock" not in settings
     assert "NoNewPrivileges" in settings
