@@ -191,7 +191,9 @@ class FeedbackConfig:
     kind: Annotated[str, OneOf("log", "led")] = "log"
     """`led` blinks lights of the board (Linux, /sys/class/leds); `log` writes lines."""
     come_closer_led: Annotated[str, Like(r"[A-Za-z0-9:_.+-]{0,64}")] = ""
-    """Name of the light that asks a recognised person to come closer."""
+    """Name of the light that asks a recognised person to come closer, or into the middle of the picture."""
+    step_back_led: Annotated[str, Like(r"[A-Za-z0-9:_.+-]{0,64}")] = ""
+    """Name of the light that asks a recognised person who is too close to step back."""
     attendance_led: Annotated[str, Like(r"[A-Za-z0-9:_.+-]{0,64}")] = ""
     """Name of the light that confirms an attendance."""
 

@@ -54,11 +54,11 @@ from edge.records import (
     Judgement,
     Match,
     NoAttendance,
-    Quality,
     Sighting,
     Standing,
     TrackEnd,
 )
+from edge.replay_words import live_lines, measured, words
 from edge.trust.fleetkeys import load_keys_document
 
 FINAL_MS = 1000
@@ -364,11 +364,6 @@ def summary(seen: Replay) -> str:
     return text
 
 
-def words(outcome: str) -> str:
-    """An outcome to be read by people."""
-    return outcome.replace("-", " ")
-
-
 def annotate_clip(viewer: Viewer, source: str, seen: Replay, out: Path, tell: Tell) -> None:
     """Play the recording again and write it to `out`, an empty file, with all that was seen drawn in.
 
@@ -479,34 +474,5 @@ class Drawing:
         return f"{words(reason)}{told}"
 
 
-def live_lines(judgement: Judgement | None) -> tuple[str, ...]:
-    """What is known about liveness, and why not more; nothing where no model was asked."""
-    if judgement is None or (judgement.liveness is None and judgement.unclear is None):
-        return ()
-    mean = "" if judgement.liveness is None else f" {judgement.liveness:.2f} in {judgement.frames} frames"
-    return (f"liveness{mean}{'' if judgement.unclear is None else ': ' + words(judgement.unclear)}",)
-
-
 def _numbered(report: TrackReport, lines: tuple[str, ...]) -> tuple[str, ...]:
     return (f"#{report.track} {lines[0]}", *lines[1:])
-
-
-def measured(quality: Quality, limits: QualityConfig, reason: NoAttendance) -> str:
-    """What was measured and what is needed, as `: 24 px (needs 40)`; nothing where the reason has no measure."""
-    turned = abs(quality.yaw) > limits.max_yaw
-    told = {
-        NoAttendance.TOO_SMALL: f": {quality.face_px:.0f} px (needs {limits.min_face_px:.0f})",
-        NoAttendance.TOO_BLURRED: f": {quality.sharpness:.1f} (needs {limits.min_sharpness:g})",
-        NoAttendance.BAD_LIGHT: (
-            f": {quality.brightness:.0f} ({limits.min_brightness:g} to {limits.max_brightness:g})"
-        ),
-        NoAttendance.CUT_OFF: (
-            f": {quality.above_eyes:.2f} above the eyes (needs {limits.min_above_eyes:g})"
-        ),
-        NoAttendance.TURNED_AWAY: (
-            f": yaw {abs(quality.yaw):.2f} (at most {limits.max_yaw:g})"
-            if turned
-            else f": tilt {abs(quality.roll_deg):.0f} deg (at most {limits.max_roll_deg:g})"
-        ),
-    }
-    return told.get(reason, "")

@@ -23,7 +23,7 @@ from types import FrameType
 from edge import __version__
 from edge.assembly import assemble
 from edge.board.clock import Clock, boottime_ms
-from edge.board.feedback import Signal, open_feedback
+from edge.board.feedback import Signal, open_feedback, signal_for
 from edge.board.systemd import Notifier
 from edge.camera import open_camera
 from edge.camera.keep import CameraHealth, CameraKeeper
@@ -193,8 +193,9 @@ class Service:
         for attack in passage.attacks:
             self._board.publisher.wake()
             log.warning("attack: track=%d frames=%d", attack.track, attack.frames)
-        if passage.unclear:
-            self._feedback.show(Signal.COME_CLOSER, frame.captured_mono_ms)
+        for reason in passage.unclear:
+            self._counters[f"unclear-{reason}"] += 1
+            self._feedback.show(signal_for(reason), frame.captured_mono_ms)
         for attendance in passage.attendances:
             self._feedback.show(Signal.ATTENDANCE, frame.captured_mono_ms)
             self._board.publisher.wake()

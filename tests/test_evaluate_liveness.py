@@ -19,24 +19,11 @@ from edge.config import LivenessConfig
 from edge.evaluate.attack_rates import Rate
 from edge.evaluate.cues import Pictures, moves_with_surround, size_jumps, stillness, try_cues
 from edge.evaluate.figures import Figure
-from edge.evaluate.liveness import (
-    Look,
-    Observer,
-    Seen,
-    Track,
-    decisions,
-    figures,
-    frames,
-    measure,
-    observe,
-    parts,
-    report,
-    together,
-    windows,
-)
+from edge.evaluate.liveness import decisions, figures, frames, measure, parts, report, windows
 from edge.evaluate.liveness_cli import open_observer
 from edge.evaluate.liveness_report import liveness_report
 from edge.evaluate.liveness_stress import CHANGES, stress, stress_report
+from edge.evaluate.looks import Look, Observer, Seen, Track, observe, together
 from edge.evaluate.presentations import Presentation, open_presentations
 from edge.evaluate.replay_attacks import LENGTH, rendered_replays
 from edge.evaluate.replays import FRAME_PX, draw_held, fill_screen, hold_up

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.board.feedback import REPEAT_MS, LedFeedback, Signal, open_feedback
+from edge.board.feedback import REPEAT_MS, LedFeedback, Signal, open_feedback, signal_for
 from edge.config import FeedbackConfig
 from edge.errors import ConfigError
+from edge.records import Unclear
 
 
 def a_light(folder: Path, name: str) -> Path:
@@ -61,3 +62,10 @@ def test_lights_are_opened_by_their_configured_names() -> None:
     with pytest.raises(ConfigError, match="no-such-light"):
         open_feedback(FeedbackConfig(kind="led", come_closer_led="no-such-light"))
     open_feedback(FeedbackConfig(kind="led"))
+
+
+def test_who_is_too_close_is_not_asked_to_come_closer() -> None:
+    assert signal_for(Unclear.TOO_CLOSE) is Signal.STEP_BACK
+    assert {signal_for(reason) for reason in Unclear if reason is not Unclear.TOO_CLOSE} == {
+        Signal.COME_CLOSER
+    }

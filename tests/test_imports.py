@@ -19,7 +19,7 @@ RANKS = (
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
-    {"edge.pipeline", "edge.loops", "edge.reports", "edge.annotate", "edge.clip"},
+    {"edge.pipeline", "edge.loops", "edge.reports", "edge.annotate", "edge.clip", "edge.replay_words"},
     {"edge.commanding"},
     {"edge.assembly"},
     {"edge.evaluate", "edge.lookout"},

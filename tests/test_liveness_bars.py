@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edge.evaluate.attack_rates import Rate
-from edge.evaluate.liveness import Observer, Result, Seen, frames, measure, observe, together
+from edge.evaluate.liveness import Result, frames, measure
 from edge.evaluate.liveness_cli import open_observer
+from edge.evaluate.looks import Observer, Seen, observe, together
 from edge.evaluate.presentations import Presentation, open_presentations
 from edge.evaluate.replay_attacks import rendered_replays
 from models.recipe.minifasnet.__main__ import PUBLISHED, run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -42,6 +43,24 @@ def clip(eyes: Eyes, people: People, tmp_path: Path) -> Path:
     return save_clip(tmp_path / "phone.avi", nobody(), held_up(eyes, people["P44"][0]), nobody())
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the consumer received, and what the daemon logged, until the clip was over."""
+
+    events: list[tuple[str, str | None]]
+    log: str
+
+
+def watch(fleet: Fleet, eyes: Eyes, people: People, clip: Path, settings: str, events: int) -> Told:
+    """The daemon on this clip, until its end, with a consumer that waits for so many events."""
+    with embedded_broker() as url:
+        config = board_with(fleet, eyes, people, clip, url, settings)
+        with listening(url, fleet.folder / "devices.jwks") as central, daemon(config) as board:
+            assert board.ended() == 0, board.log()
+            assert central.wait_for(events)
+    return Told([(event["event"], event["person"]) for event in central.events], board.log())
+
+
 def board_with(fleet: Fleet, eyes: Eyes, people: People, clip: Path, url: str, settings: str) -> Path:
     enrolled = templates(eyes, {"P44": people["P44"]})
     return set_up_board(fleet, eyes, enrolled, broker_url=url, clip=clip, extra=settings)
@@ -53,33 +72,22 @@ def test_a_phone_with_somebodys_picture_is_an_attack_and_no_attendance(
     settings = (
         f'[recognition]\nmodels_dir = "{live_models}"\n[liveness]\nrequired = true\nattack_events = true\n'
     )
-    with embedded_broker() as url:
-        config = board_with(fleet, eyes, people, clip, url, settings)
-        with listening(url, fleet.folder / "devices.jwks") as central, daemon(config) as board:
-            assert board.ended() == 0, board.log()
-            assert central.wait_for(2)
-    assert [(event["event"], event["person"]) for event in central.events] == [
-        ("start", None),
-        ("attack", None),
-    ]
-    assert "liveness=on" in board.log()
-    assert "attack: track=" in board.log()
-    assert "outcome=attack" in board.log()
-    assert "outcome=attendance" not in board.log()
-    assert "P44" not in board.log()
+    told = watch(fleet, eyes, people, clip, settings, events=2)
+    assert told.events == [("start", None), ("attack", None)]
+    assert "liveness=on" in told.log
+    assert "attack: track=" in told.log
+    assert "outcome=attack" in told.log
+    assert "outcome=attendance" not in told.log
+    assert "P44" not in told.log
 
 
 def test_without_liveness_the_same_phone_is_an_attendance_and_the_log_warns_of_that(
     fleet: Fleet, eyes: Eyes, people: People, clip: Path, models_without_liveness: Path
 ) -> None:
     settings = f'[recognition]\nmodels_dir = "{models_without_liveness}"\n[liveness]\nenabled = true\n'
-    with embedded_broker() as url:
-        config = board_with(fleet, eyes, people, clip, url, settings)
-        with listening(url, fleet.folder / "devices.jwks") as central, daemon(config) as board:
-            assert board.ended() == 0, board.log()
-            assert central.wait_for(2)
-    assert [(event["event"], event["person"]) for event in central.events][1] == ("attendance", "P44")
-    assert "liveness is off: a photograph of somebody enrolled passes" in board.log()
+    told = watch(fleet, eyes, people, clip, settings, events=2)
+    assert told.events == [("start", None), ("attendance", "P44")]
+    assert "liveness is off: a photograph of somebody enrolled passes" in told.log
 
 
 def test_a_board_that_must_have_liveness_does_not_start_without_its_models(
@@ -90,3 +98,14 @@ def test_a_board_that_must_have_liveness_does_not_start_without_its_models(
     with daemon(config) as board:
         assert board.ended() == 78  # EX_CONFIG
     assert "liveness.toml is not there; run `make liveness`" in board.log()
+
+
+def test_who_is_recognised_and_cannot_be_judged_is_asked_to_come_closer_and_nothing_is_recorded(
+    fleet: Fleet, eyes: Eyes, people: People, clip: Path, live_models: Path
+) -> None:
+    settings = f'[recognition]\nmodels_dir = "{live_models}"\n[liveness]\nmin_face_px = 500\n'
+    told = watch(fleet, eyes, people, clip, settings, events=1)
+    assert told.events == [("start", None)]
+    assert told.log.count("feedback: come-closer") == 1
+    assert "outcome=not-surely-live" in told.log
+    assert "unclear-too-small=" in told.log

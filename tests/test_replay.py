@@ -36,11 +36,11 @@ from edge.replay import (
     Viewer,
     _progress,
     frames_of,
-    measured,
     open_viewer,
     replay,
     text_line,
 )
+from edge.replay_words import measured
 from edge.uplink.outbox import Outbox
 from provisioning.fleet import Fleet
 from tests.conftest import People

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from edge.config import FeedbackConfig
 from edge.errors import ConfigError
+from edge.records import Unclear
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,13 @@ class Signal(StrEnum):
     """You were recognised, and it is written down."""
     COME_CLOSER = "come-closer"
     """You were recognised, but not seen well enough to be told from a picture."""
+    STEP_BACK = "step-back"
+    """The same, because nothing can be seen around your face."""
+
+
+def signal_for(reason: Unclear) -> Signal:
+    """What whoever could not be judged should do about it."""
+    return Signal.STEP_BACK if reason is Unclear.TOO_CLOSE else Signal.COME_CLOSER
 
 
 class Feedback(Protocol):
@@ -103,5 +111,9 @@ def open_feedback(config: FeedbackConfig) -> Feedback:
     """What the configuration asks for. Raises ConfigError where a light cannot be used."""
     if config.kind == "log":
         return LogFeedback()
-    names = {Signal.ATTENDANCE: config.attendance_led, Signal.COME_CLOSER: config.come_closer_led}
+    names = {
+        Signal.ATTENDANCE: config.attendance_led,
+        Signal.COME_CLOSER: config.come_closer_led,
+        Signal.STEP_BACK: config.step_back_led,
+    }
     return LedFeedback({signal: name for signal, name in names.items() if name})

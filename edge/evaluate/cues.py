@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluate.attack_rates import Rate, apcer, threshold_at_bpcer
-from edge.evaluate.liveness import Item, Look, Seen, parts, windows
+from edge.evaluate.liveness import Item, parts, windows
+from edge.evaluate.looks import Look, Seen
 from edge.records import Box
 
 Grey = NDArray[np.float32]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from edge.errors import InputError, ModelError
 
 if TYPE_CHECKING:  # --help needs neither OpenCV nor numpy
-    from edge.evaluate.liveness import Observer, Result, Seen
+    from edge.evaluate.liveness import Result
+    from edge.evaluate.looks import Observer, Seen
 
 DESCRIPTION = """\
 Measure how well live people are told from pictures of people. FOLDER holds live/ and attack/KIND/ with
@@ -81,6 +82,7 @@ def _count(text: str) -> int:
 
 def _liveness(options: argparse.Namespace) -> None:
     from edge.evaluate import liveness  # noqa: PLC0415 - see TYPE_CHECKING above
+    from edge.evaluate.looks import observe  # noqa: PLC0415
     from edge.evaluate.presentations import open_presentations  # noqa: PLC0415
     from edge.evaluate.progress import Progress  # noqa: PLC0415
 
@@ -90,7 +92,7 @@ def _liveness(options: argparse.Namespace) -> None:
     live_from = observer.models.spec.live_from if options.live_from is None else options.live_from
     presentations = open_presentations(options.folder)
     with Progress("looking", len(presentations)) as progress:
-        seen = liveness.observe(presentations, observer, progress.step)
+        seen = observe(presentations, observer, progress.step)
     if options.replays:
         seen = _with_replays(seen, options.replays, observer)
     result = liveness.measure(seen, live_from, observer.config)
@@ -107,7 +109,7 @@ def _liveness(options: argparse.Namespace) -> None:
 
 
 def _with_replays(seen: Seen, count: int, observer: Observer) -> Seen:
-    from edge.evaluate.liveness import observe, together  # noqa: PLC0415
+    from edge.evaluate.looks import observe, together  # noqa: PLC0415
     from edge.evaluate.progress import Progress  # noqa: PLC0415
     from edge.evaluate.replay_attacks import rendered_replays  # noqa: PLC0415
 
@@ -127,7 +129,7 @@ def open_observer(models_dir: Path | None, crop_widths: tuple[float, ...] | None
     """
     from edge.assembly import MAKE_LIVENESS, open_eyes  # noqa: PLC0415
     from edge.config import LivenessConfig, QualityConfig, RecognitionConfig  # noqa: PLC0415
-    from edge.evaluate.liveness import Observer  # noqa: PLC0415
+    from edge.evaluate.looks import Observer  # noqa: PLC0415
     from edge.recognition.liveness import LivenessModels  # noqa: PLC0415
     from edge.recognition.liveness_manifest import FILE, load_liveness  # noqa: PLC0415
     from edge.recognition.manifest import installed_folder  # noqa: PLC0415

@@ -10,7 +10,8 @@ import numpy as np
 from edge.evaluate import page, plots
 from edge.evaluate.attack_rates import NEVER, Rate, Values
 from edge.evaluate.figures import commit, machine
-from edge.evaluate.liveness import Checked, Item, Level, Result, Seen, divided, with_pictures
+from edge.evaluate.liveness import Checked, Item, Level, Result, divided
+from edge.evaluate.looks import Seen, with_pictures
 
 SHOWN = 12
 """Worst cases of each label, one a track."""

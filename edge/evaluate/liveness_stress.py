@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from edge.evaluate.attack_rates import NEVER, Rate, apcer, bpcer, undecided
-from edge.evaluate.liveness import Look, Observer, Seen, Track, with_pictures
+from edge.evaluate.looks import Look, Observer, Seen, Track, with_pictures
 from edge.records import Box, Face, Image
 
 MOST = 60

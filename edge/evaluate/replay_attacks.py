@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edge.evaluate.dataset import FindsFaces
-from edge.evaluate.liveness import Look, Seen, Track
+from edge.evaluate.looks import Look, Seen, Track
 from edge.evaluate.presentations import Frames, Presentation
 from edge.evaluate.replays import FRAME_PX, draw_held, fill_screen, hold_up
 from edge.records import Image
