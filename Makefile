@@ -10,6 +10,8 @@ SEED ?=
 FACENET ?=
 export MINIFASNET_DIR ?=
 TORTURE ?=
+RECEIPTS ?=
+HOSTILE ?=
 FLEET ?= fleet
 HOST ?=
 CODE := edge central provisioning tests benchmarks demo torture docs models/recipe
@@ -69,8 +71,13 @@ bench: develop ## the performance figures of docs/figures.md
 	$(RUN) -m benchmarks.central
 
 .PHONY: torture
-torture: develop ## kill the daemon at every point and at random, and count its events (TORTURE="--seed 1 --json out.json")
+torture: develop ## kill board, server and broker at every point and at random, and count the events (TORTURE, RECEIPTS: options)
 	$(RUN) -m torture $(TORTURE)
+	$(RUN) -m torture.receipts $(RECEIPTS)
+
+.PHONY: hostile
+hostile: develop ## 10,000 hostile messages on every topic: nobody falls, none is believed, none is lost
+	$(RUN) -m torture.hostile $(HOSTILE)
 
 .PHONY: evaluate
 evaluate: develop ## recognition figures on LFW (HADIR_DATA: a folder that holds lfw/)

@@ -7,6 +7,7 @@ receipted, so that no board's queue stands still for it. Everything odd is one r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,6 +51,8 @@ class Alert(StrEnum):
     """The board's signed head is not what is stored here: another history."""
 
 
+_TOPIC = re.compile(r"hadir/v1/([a-z0-9][a-z0-9-]{0,31})/up/(?:event|status|health)")
+
 FORK_REASON = "fork"
 """Of evidence whose signature holds, and whose place is taken by another token."""
 
@@ -88,8 +91,9 @@ class Notice:
 
 def refused(topic: str, payload: bytes, error: TokenRefused, arrived_ms: int) -> Refused:
     """What is kept of a message that was refused."""
-    match = EVENT_TOPIC.fullmatch(topic)
-    place, hashed = claimed_place(payload)
+    match = _TOPIC.fullmatch(topic)
+    # A status or a health report has no place in a chain, whatever can be read into it.
+    place, hashed = claimed_place(payload) if EVENT_TOPIC.fullmatch(topic) else (None, None)
     return Refused(
         topic=ascii(topic)[1:-1][:MAX_TOPIC],
         payload=payload,

@@ -133,11 +133,12 @@ class Server:
         events = [message for message in batch if message.topic.endswith("/event")]
         self._asked = False
         received, turned_away = self._verify(events, now_s)
-        said = self._read([message for message in batch if not message.topic.endswith("/event")])
+        others = [message for message in batch if not message.topic.endswith("/event")]
+        said, unread = self._read(others, now_ms)
         reached(Step.BATCH_VERIFIED)
         ids = self._chain_ids(received, turned_away, now_ms)
         with writing(self._engine) as connection:
-            outcome = store(connection, ids, received, turned_away, now_ms)
+            outcome = store(connection, ids, received, [*turned_away, *unread], now_ms)
             heads.note(connection, said, now_ms)
         reached(Step.BATCH_COMMITTED)
         self._ids |= ids
@@ -172,16 +173,16 @@ class Server:
                 raise
         return verify_event(message.topic, message.payload, self._keyring.registry, now_s)
 
-    def _read(self, messages: Sequence[Message]) -> list[heads.Said]:
-        """What boards said of themselves; unsigned, so that what cannot be read is counted and no more."""
-        said = []
+    def _read(self, messages: Sequence[Message], now_ms: int) -> tuple[list[heads.Said], list[Refused]]:
+        """What boards said of themselves, and what cannot be read or has a head that is not to be believed."""
+        said: list[heads.Said] = []
+        turned_away: list[Refused] = []
         for message in messages:
             try:
                 said.append(heads.read(message, self._keyring.registry))
             except TokenRefused as error:
-                self.counts["status_refused"] += 1
-                log.warning("%s: %s", ascii(message.topic)[1:-1][:80], error)
-        return said
+                turned_away.append(refused(message.topic, message.payload, error, now_ms))
+        return said, turned_away
 
     def _chain_ids(
         self, received: Sequence[Received], turned_away: Sequence[Refused], now_ms: int

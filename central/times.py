@@ -64,9 +64,9 @@ class ClockReading:
 
 
 def own_date(received: Received) -> Dated | None:
-    """As the board dated it; None where its clock was not to be believed."""
+    """As the board dated it; None where its clock was not to be believed, or is ahead of ours against its word."""
     event = received.event
-    if event.clock is ClockState.UNSYNCED:
+    if event.clock is ClockState.UNSYNCED or received.ahead:
         return None
     at_ms = event.issued_s * 1000 if event.seen_s is None else round(event.seen_s * 1000)
     return Dated(at_ms, event.err_ms, Quality.SYNCED)

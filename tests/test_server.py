@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +19,12 @@ from sqlalchemy import Engine, select
 from central.store import tables
 from central.store.database import reading
 from demo.central import Consuming, consuming, write_config
-from edge.trust.receipts import RECEIPT_TYP, Receipt, verify_receipt
+from edge.records import ChainPosition, ClockState, TimeReading
+from edge.trust.events import start_claims
+from edge.trust.identity import DeviceIdentity, load_signing_key
+from edge.trust.jws import sign
+from edge.trust.receipts import RECEIPT_TYP, Receipt, head_claims, verify_receipt
+from edge.trust.tokens import EVENT_TYP, HEAD_TYP
 from provisioning.fleet import DEVICES_FILE, KEYS_FILE, Fleet
 from tests.brokers import BROKERS, Publish, publishing
 from tests.test_central import Board, altered
@@ -141,6 +148,51 @@ def test_events_are_stored_as_they_were_signed_and_receipted(
     assert site.central.stop() == 0
     assert "counted=3" in site.central.log()
     assert "E7" not in site.central.log()
+
+
+def test_a_head_that_is_not_believed_is_kept_as_evidence(
+    site: Site, board: Board, fleet: Fleet, database: Engine
+) -> None:
+    """Once, what boards say of themselves was counted and forgotten where it could not be believed."""
+    other = Board(fleet, "door-02")
+    key = load_signing_key(fleet.board_folder("door-02") / "device.pem")
+    made = TimeReading(1_764_000_000_000, 9_000, "boot", ClockState.SYNCED, 5)
+    head = sign(
+        head_claims(DeviceIdentity("door-02", fleet.site, key), other.chain, 0, None, made), key, HEAD_TYP
+    )
+    payload = json.dumps({"state": "online", "boot": "boot", "conn": 1, "head": head.compact})
+    site.publish("hadir/v1/door-01/up/status", payload)
+    site.publish("hadir/v1/door-01/up/health", b"\xff")
+    site.publish(board.topic, board.next())
+    site.receipts.wait_for(1)
+    with reading(database) as connection:
+        kept = connection.execute(select(tables.evidence.c.device, tables.evidence.c.reason)).all()
+        states = connection.execute(select(tables.board)).all()
+    assert sorted(map(tuple, kept)) == [("door-01", "malformed"), ("door-01", "wrong-owner")]
+    assert states == []
+
+
+def test_the_time_of_an_event_that_is_dated_ahead_is_not_believed(
+    site: Site, board: Board, database: Engine
+) -> None:
+    """Once, it was flagged and its time was taken for a good one all the same."""
+    key = load_signing_key(board.fleet.board_folder("door-01") / "device.pem")
+    ahead = TimeReading(int(time.time() + 400) * 1000, 9_000, "boot", ClockState.SYNCED, 5)
+    claims = start_claims(
+        DeviceIdentity("door-01", board.fleet.site, key),
+        ChainPosition(board.chain, 1, None, 1),
+        ahead,
+        cause="new",
+        clean=True,
+        version="1",
+        last=None,
+    )
+    site.publish(board.topic, sign(claims, key, EVENT_TYP).compact)
+    site.receipts.wait_for(1)
+    with reading(database) as connection:
+        dated = connection.execute(select(tables.event.c.at_ms, tables.event.c.quality)).all()
+        alerts = connection.execute(select(tables.alert.c.kind)).scalars().all()
+    assert (dated, alerts) == ([(None, None)], ["ahead"])
 
 
 def test_a_token_that_is_not_believed_is_receipted_as_refused_and_no_outbox_wedges(

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from demo.mosquitto import program
 from edge import steps
 from edge.board.clock import Clock, KernelClock
 from edge.records import Attendance, Direction
@@ -19,7 +20,7 @@ from edge.trust.jws import SigningKey
 from edge.uplink.outbox import Outbox
 from edge.uplink.recorder import Recorder
 from tests.conftest import People
-from torture.door import look_into, watch
+from torture.door import Shot, look_into, watch
 from torture.plan import BIRTH, ELSEWHERE, in_one_life, targets
 from torture.verdict import History, Run, Snapshot, judge, strangers
 
@@ -33,6 +34,16 @@ def test_killed_at_every_point_once_a_board_loses_and_doubles_nothing(people: Pe
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "fewest_kills_at_a_point        1" in result.stdout
+
+
+def test_killed_in_twelve_ways_board_server_and_broker_lose_and_double_nothing(people: People) -> None:
+    """The same with receipts: a Mosquitto and a `hadir-central run` that die as well."""
+    if program() is None:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    chosen = ("--lives", "1", "--ways", "12", "--random", "3", "--workers", "2")
+    command = [sys.executable, "-m", "torture.receipts", *chosen]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_every_point_of_the_road_is_aimed_at() -> None:
@@ -183,10 +194,10 @@ def test_where_no_outbox_was_born_there_is_nothing_to_see(tmp_path: Path) -> Non
 def test_what_a_board_says_in_one_breath_with_ready_is_heard() -> None:
     """Read ahead with that line, it was lost: attendances that had been told of were not counted."""
     breath = "INFO ready: device=door-01\\nINFO attendance: track=1\\nINFO attendance: track=2\\n"
-    death = watch([sys.executable, "-c", f"import os; os.write(2, b'{breath}')"], kill_after_s=None)
+    death = watch([sys.executable, "-c", f"import os; os.write(2, b'{breath}')"])
     assert (death.code, death.told) == (0, 2)
 
 
 def test_a_board_is_killed_so_long_after_it_was_ready() -> None:
     program = "import sys, time; print('INFO ready: x', file=sys.stderr, flush=True); time.sleep(60)"
-    assert watch([sys.executable, "-c", program], kill_after_s=0.01).killed
+    assert watch([sys.executable, "-c", program], Shot(0.01)).killed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from edge.assembly import Eyes, open_eyes
 from edge.config import RecognitionConfig
 from edge.recognition.gallery import make_gallery
 from provisioning.fleet import Fleet
+from torture.aim import Aim, take_aim
 from torture.plan import Target
 from torture.verdict import History, Run, Snapshot
 
@@ -62,17 +64,16 @@ class Door:
     def devices(self) -> Path:
         return self.fleet.folder / "devices.jwks"
 
-    def new_board(self, name: str, *, archive_kept: bool) -> Path:
-        """The board's folder once more, with no outbox in it yet; its configuration."""
+    def new_board(self, name: str, *, archive_kept: bool, changes: Sequence[tuple[str, str]] = ()) -> Path:
+        """The board's folder once more, with no outbox in it yet; its configuration, with these texts replaced."""
         archive_days = 30 if archive_kept else 0
         board = self.folder / name
-        (template,) = self.fleet.boards()
-        shutil.copytree(template, board)
+        shutil.copytree(self.fleet.folder / "boards" / DEVICE, board)
         path = board / "edge.toml"
         text = path.read_text(encoding="utf-8")
-        path.write_text(
-            text.replace("[events]\n", f"[events]\narchive_days = {archive_days}\n"), encoding="utf-8"
-        )
+        for old, new in (("[events]\n", f"[events]\narchive_days = {archive_days}\n"), *changes):
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
         return path
 
 
@@ -112,17 +113,28 @@ class Death:
         return self.log.rstrip().rpartition("\n")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A kill at a moment: so long after the daemon was ready."""
+
+    after_s: float
+    kill: Callable[[], object] | None = None
+    """Kills another process; None for the daemon itself."""
+
+
 class Life:
     """One outbox from its birth on, through every death of the daemon that owns it."""
 
     def __init__(self, config: Path, *, archive_kept: bool, mutation: str | None = None) -> None:
         self.history = History(archive_kept)
+        self.aim = config.parent / "aim"
+        """Where an aim at the daemon's points may appear."""
         self._config = config
         self._mutation = mutation
 
     def run_to_its_end(self) -> float:
         """No kill; how long it took, in seconds from "ready"."""
-        death = self._live("", ())
+        death = self.live("")
         if death.code != 0:
             self._note(f"the daemon ended with exit code {death.code}: {death.last_line}")
         return death.seconds
@@ -130,7 +142,9 @@ class Life:
     def kill_at(self, target: Target, random: Random) -> int:
         """Kill it at this point; which hit it was, or 0 if it never came by."""
         for hit in dict.fromkeys((random.choice(target.hits), target.hits[0])):
-            death = self._live(str(target), ("--kill-at", target.step, "--hit", str(hit)))
+            take_aim(self.aim, Aim(target.step, hit))
+            death = self.live(str(target))
+            self.aim.unlink(missing_ok=True)
             if death.killed:
                 return hit
             if death.code != 0:
@@ -140,20 +154,34 @@ class Life:
 
     def kill_after(self, seconds: float) -> bool:
         """Kill it so long after it was ready; False if it had ended before."""
-        death = self._live("random", (), kill_after_s=seconds)
+        death = self.live("random", Shot(seconds))
         if death.code not in (0, SIGKILLED):
             self._note(f"the daemon ended with exit code {death.code}: {death.last_line}")
         return death.killed
+
+    def be_patient(self, drain_s: int) -> None:
+        """From now on it waits longer, at each stop, for what is not yet delivered."""
+        text = re.sub(r"drain_s = [0-9.]+", f"drain_s = {drain_s}", self._config.read_text(encoding="utf-8"))
+        self._config.write_text(text, encoding="utf-8")
 
     @property
     def broken(self) -> bool:
         return bool(self.history.problems)
 
-    def _live(self, why: str, options: tuple[str, ...], kill_after_s: float | None = None) -> Death:
+    def live(self, why: str, shot: Shot | None = None, begun: Callable[[int], object] | None = None) -> Death:
+        """One run of the daemon, to whatever end; `begun` is told its process id."""
         first_seq = self.history.head_seq + 1
         mutation = ("--mutation", self._mutation) if self._mutation else ()
-        board = (sys.executable, "-m", "torture.board", "--config", str(self._config))
-        death = watch((*board, *options, *mutation), kill_after_s)
+        command = (
+            sys.executable,
+            "-m",
+            "torture.board",
+            "--config",
+            str(self._config),
+            "--aim",
+            str(self.aim),
+        )
+        death = watch((*command, *mutation), shot, begun)
         self.history.take(look_into(self._config.parent / "state" / "outbox.db"))
         killed_at = why if death.killed else ""
         self.history.runs.append(Run(killed_at, first_seq, self.history.head_seq, death.told))
@@ -192,10 +220,14 @@ def _snapshot(database: sqlite3.Connection) -> Snapshot | None:
     return Snapshot(chain, seq, head_hash, waiting, tokens)
 
 
-def watch(command: Sequence[str], kill_after_s: float | None) -> Death:
-    """Let a daemon live until it ends, or until so long after it said that it is ready."""
+def watch(
+    command: Sequence[str], shot: Shot | None = None, begun: Callable[[int], object] | None = None
+) -> Death:
+    """Let a daemon live until it ends; `begun` is told its process id, and `shot` may kill it or another."""
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         hung = threading.Event()
+        if begun is not None:
+            begun(process.pid)
 
         def give_up() -> None:
             hung.set()
@@ -210,9 +242,9 @@ def watch(command: Sequence[str], kill_after_s: float | None) -> Death:
             said.append(line)
             if READY in line:
                 began_s = monotonic()
-                if kill_after_s is not None:
-                    sleep(kill_after_s)
-                    process.kill()
+                if shot is not None:
+                    sleep(shot.after_s)
+                    (shot.kill or process.kill)()
         code = process.wait()
         patience.cancel()
     return Death(HUNG if hung.is_set() else code, "".join(said), monotonic() - began_s)
