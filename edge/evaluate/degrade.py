@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
@@ -37,11 +38,13 @@ FRAME_PX = (640, 480)
 JITTER_PX = 16
 """So far the photograph's middle may lie from the frame's: one cell of the detector at its coarsest."""
 
-SURROUND_BLUR_PX = 30.0
-"""Of what is made up around the photograph; it shows no face and no edge of a picture."""
+SURROUND_PX = (16, 12)
+"""What is made up around the photograph has no more detail than so many pixels; it shows no face."""
 
 SOFT_PX = 9
 """Over so many pixels the photograph goes over into it."""
+
+NOISE_SIDE_PX = 1024
 
 LEAST_SIDE_PX = 32
 """A picture is not made smaller than this; the detector needs 16."""
@@ -105,7 +108,8 @@ def _framed(small: Image, corner: tuple[int, int]) -> Image:
     share = np.asarray(cv2.blur(cv2.erode(inside, np.ones((SOFT_PX, SOFT_PX))), (SOFT_PX, SOFT_PX)))[
         ..., None
     ]
-    surround = cv2.GaussianBlur(cv2.resize(small[::-1], FRAME_PX), (0, 0), SURROUND_BLUR_PX)
+    coarse = cv2.resize(small[::-1], SURROUND_PX, interpolation=cv2.INTER_AREA)
+    surround = cv2.resize(coarse, FRAME_PX, interpolation=cv2.INTER_CUBIC)
     return np.asarray(share * sharp + (1 - share) * surround + 0.5, np.uint8)
 
 
@@ -143,10 +147,20 @@ def _moved(picture: Floats, length_px: float, angle: float) -> Floats:
 
 def _noise(light: Floats, read: float, shot: float, rng: np.random.Generator) -> Floats:
     height, width = light.shape[:2]
-    grey = rng.standard_normal((height, width, 1), np.float32)
-    colour = rng.standard_normal(((height + 1) // 2, (width + 1) // 2, 3), np.float32)
-    mixed = grey + 0.6 * np.asarray(cv2.resize(colour, (width, height)), np.float32)
+    field = _noise_field(1 + max(height, width) // NOISE_SIDE_PX)
+    down, right = rng.integers(0, len(field) - max(height, width) + 1, 2)
+    mixed = field[down : down + height, right : right + width]
     return np.asarray(mixed * np.sqrt(read**2 + shot * np.maximum(light, 0)), np.float32)
+
+
+@lru_cache(maxsize=2)
+def _noise_field(sides: int) -> Floats:
+    """So many NOISE_SIDE_PX square; each picture takes another part, since to draw it anew costs more than all else."""
+    side = sides * NOISE_SIDE_PX
+    rng = np.random.default_rng(sides)
+    grey = rng.standard_normal((side, side, 1), np.float32)
+    colour = rng.standard_normal((side // 2, side // 2, 3), np.float32)
+    return np.asarray(grey + 0.6 * np.asarray(cv2.resize(colour, (side, side)), np.float32), np.float32)
 
 
 def _compressed(image: Image, quality: int) -> Image:
