@@ -207,6 +207,7 @@ def _at_the_desk(fleet: Fleet, *, auto: bool) -> None:
                 f"{fleet.folder}: another `hadir-provision serve` is at its desk; stop it first"
             )
         while not stop.is_set():
+            fleet = fleet.refreshed()
             try:
                 with connect(fleet) as client:
                     print(f"answering claims at {listener.claims}", flush=True)

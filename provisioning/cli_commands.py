@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from edge.command import Subparsers
@@ -15,10 +16,13 @@ from edge.trust.commands import Status
 from edge.trust.jws import parse_members
 from provisioning.cli_claims import add_fleet
 from provisioning.commands import LIFETIME_S, give
-from provisioning.fleet import open_fleet
+from provisioning.deploy import BrokerSettings, write_broker
+from provisioning.fleet import Fleet, open_fleet
+from provisioning.handover import Handover, Stage, announce, finish, missing, switch, uncertified
+from provisioning.link import spread
 from provisioning.registry import Given
 from provisioning.rotation import begin
-from provisioning.serve import await_answer
+from provisioning.serve import attend, await_answer, reported_keys
 
 WAIT_S = 15.0
 """A board that is there answers within a second; one that is not finds the command when it comes."""
@@ -42,6 +46,19 @@ def add_commands(commands: Subparsers) -> None:
     rotate.add_argument("device", nargs="+")
     rotate.add_argument("--wait-s", type=float, default=WAIT_S, help="for each answer; default %(default)g")
     rotate.set_defaults(act=_rotate)
+    fleet = commands.add_parser(
+        "rotate-fleet",
+        help="change root key, authority and all fleet keys, step by step; run it again for the next",
+    )
+    add_fleet(fleet)
+    fleet.add_argument(
+        "--offline", type=Path, help="where the root keys were carried to; default FLEET/offline"
+    )
+    fleet.add_argument(
+        "--wait-s", type=float, default=WAIT_S, help="for boards to report; default %(default)g"
+    )
+    fleet.add_argument("--finish", action="store_true", help="the last step: forget the old keys for good")
+    fleet.set_defaults(act=_rotate_fleet)
     reconcile = commands.add_parser(
         "reconcile", help="send the resends that `hadir-central reconcile --json` lists on standard input"
     )
@@ -73,6 +90,44 @@ def _rotate(options: argparse.Namespace) -> int:
         given = begin(fleet, device, int(time.time()))
         worst = max(worst, _told(await_answer(fleet, given, options.wait_s, _ignore)))
     return worst
+
+
+def _rotate_fleet(options: argparse.Namespace) -> None:
+    fleet = open_fleet(options.fleet, offline=options.offline)
+    stage = Handover.of(fleet).stage
+    if stage in (Stage.NONE, Stage.ANNOUNCING):
+        handover = announce(fleet, int(time.time()))
+        spread(fleet, int(time.time()))
+        print(f"announced: keys document {handover.version} names the next root; boards get it from the desk")
+        stage = handover.stage
+    if stage in (Stage.ANNOUNCED, Stage.SWITCHING):
+        _wait_for_boards(fleet, options.wait_s, Handover.of(fleet).version)
+        fleet, handover = switch(fleet, reported_keys(fleet), int(time.time()))
+        write_broker(fleet, BrokerSettings.of(fleet), int(time.time()))
+        spread(fleet, int(time.time()))
+        print(f"switched: keys document {handover.version}; root key {fleet.root_thumbprint}")
+        print(
+            "copy the folders of consumers/ to their servers, and the broker's where it runs elsewhere; boards rotate"
+        )
+        print("to certificates of the new authority while `serve` runs. Then: rotate-fleet --finish")
+    elif options.finish:
+        _wait_for_boards(fleet, options.wait_s, Handover.of(fleet).version)
+        handover = finish(fleet, reported_keys(fleet), int(time.time()))
+        spread(fleet, int(time.time()))
+        print(f"finished: keys document {handover.version} lists the new keys alone")
+    else:
+        left = uncertified(fleet)
+        waiting = f"wait for {', '.join(left)}" if left else "every board has one: rotate-fleet --finish"
+        print(f"switched; certificates of the new authority: {waiting}")
+
+
+def _wait_for_boards(fleet: Fleet, wait_s: float, version: int) -> None:
+    deadline_s = time.monotonic() + wait_s
+    attend(
+        fleet,
+        lambda: not missing(fleet, reported_keys(fleet), version) or time.monotonic() >= deadline_s,
+        _ignore,
+    )
 
 
 def _reconcile(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,8 @@ ROOT = "root"
 CA_ROOT = "ca-root"
 CA = "ca"
 PROVISION_TLS = "provision-tls"
+NEXT, OLD = "next-", "old-"
+"""How the names of keys and certificates begin that are not yet, and not any more, the fleet's (`handover`)."""
 """Names of keys that are not fleet keys of one use, in the key store."""
 
 KEYS_VERSION = "keys-version"
@@ -181,10 +183,24 @@ class Fleet:
             if issued.revoked_s is not None
         ]
         path = self.folder / "ca" / "crl.pem"
-        write_durably(
-            path, pem(self.authority().revocation_list(revoked, number, moment(now_s))).encode(), 0o644
-        )
+        lists = [authority.revocation_list(revoked, number, moment(now_s)) for authority in self._issuing()]
+        write_durably(path, "".join(pem(one) for one in lists).encode(), 0o644)
         return path
+
+    def _issuing(self) -> tuple[Authority, ...]:
+        """The authority, and in a handover the one before it, whose certificates boards still have."""
+        if not self.store.path(f"{OLD}{CA}").exists():
+            return (self.authority(),)
+        before = Authority(
+            self.certificate(f"{OLD}root"),
+            self.certificate(f"{OLD}issuing"),
+            self.store.elliptic(f"{OLD}{CA}"),
+        )
+        return (self.authority(), before)
+
+    def refreshed(self) -> Fleet:
+        """The same after another command has changed the root."""
+        return replace(self, root_thumbprint=_described(self.folder)[1])
 
 
 def init_fleet(
@@ -221,9 +237,17 @@ def open_fleet(folder: Path, *, ask: Ask = read_passphrase, offline: Path | None
     Raises:
         KeyFileError: it is none, damaged, or others could read or change it; says what it should be.
     """
-    path = folder / FLEET_FILE
+    site, root_thumbprint = _described(folder)
+    check_private_places(folder)
+    store = KeyStore(folder / "keys", offline or folder / "offline", ask)
+    load_keys_document(folder / KEYS_FILE, root_thumbprint)
+    return Fleet(folder, site, root_thumbprint, Registry(folder / REGISTRY_FILE), store)
+
+
+def _described(folder: Path) -> tuple[str, str]:
+    """The first site and the root key's thumbprint. Raises KeyFileError."""
     try:
-        description = json.loads(read_bounded(path, _MAX_FILE_BYTES))
+        description = json.loads(read_bounded(folder / FLEET_FILE, _MAX_FILE_BYTES))
         site, root_thumbprint = description["site"], description["root_thumbprint"]
         if not isinstance(root_thumbprint, str) or not ID_PATTERN.fullmatch(site):
             raise ValueError("no site or no root key")
@@ -231,10 +255,7 @@ def open_fleet(folder: Path, *, ask: Ask = read_passphrase, offline: Path | None
         raise KeyFileError(
             f"{folder}: not a fleet's folder ({FLEET_FILE} cannot be read); make one with `hadir-provision init`"
         ) from error
-    check_private_places(folder)
-    store = KeyStore(folder / "keys", offline or folder / "offline", ask)
-    load_keys_document(folder / KEYS_FILE, root_thumbprint)
-    return Fleet(folder, site, root_thumbprint, Registry(folder / REGISTRY_FILE), store)
+    return site, root_thumbprint
 
 
 def check_private_places(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.config import BrokerConfig
+from edge.files import write_durably
 from edge.uplink.client import Client, Login
 from edge.uplink.reach import Tls, tls_context
 from provisioning.authority import PROVISION
@@ -20,11 +21,18 @@ def listener_of(fleet: Fleet) -> Listener:
     return Listener(settings.url, settings.claim_address, server_pin(fleet))
 
 
+def authorities_file(fleet: Fleet) -> Path:
+    """Whom the broker's certificate may come from: in a handover either authority. Written anew each time."""
+    path = fleet.folder / "ca" / "authorities.crt"
+    write_durably(path, fleet.authorities().encode(), 0o644)
+    return path
+
+
 def connect(fleet: Fleet) -> Client:
     """A connection as `provision`, to be entered. Raises KeyFileError, InputError."""
     broker = BrokerConfig(
         url=BrokerSettings.of(fleet).url,
-        ca_file=fleet.folder / "ca" / "root.crt",
+        ca_file=authorities_file(fleet),
         cert_file=fleet.folder / "ca" / f"{PROVISION}.crt",
         private_key_file=fleet.store.path(PROVISION_TLS),
     )

@@ -27,7 +27,7 @@ from provisioning.authority import CONSUMER_PATTERN, Role, moment, pem
 from provisioning.broker import TOPICS
 from provisioning.deploy import BrokerSettings
 from provisioning.fleet import Fleet
-from provisioning.link import connect, spread
+from provisioning.link import authorities_file, connect, spread
 
 HOLD_S = 2.0
 """A board that was thrown off tries again after a second."""
@@ -127,7 +127,7 @@ def _eviction(fleet: Fleet, name: str, folder: Path, now_s: int) -> BrokerConfig
     )
     return BrokerConfig(
         url=BrokerSettings.of(fleet).url,
-        ca_file=fleet.folder / "ca" / "root.crt",
+        ca_file=authorities_file(fleet),
         cert_file=folder / "evict.crt",
         private_key_file=folder / "evict.key",
     )

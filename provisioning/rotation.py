@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cryptography import x509
+
 from edge.errors import InputError
 from edge.trust.commands import Status
 from edge.trust.jws import decode_base64url, jwk_of, thumbprint
@@ -52,11 +54,12 @@ def go_on(fleet: Fleet, answered: Answered, now_s: int) -> Given | None:
 
 
 def due(fleet: Fleet, now_s: int) -> tuple[str, ...]:
-    """Boards whose certificate is two thirds through, and that were not told yet."""
+    """Boards whose certificate is two thirds through or of an earlier authority, and that were not told yet."""
+    issuer = fleet.certificate("issuing").subject
     return tuple(
         device.device
         for device in fleet.active_devices()
-        if _is_due(fleet.registry.certificates(device.device), now_s)
+        if _is_due(fleet.registry.certificates(device.device), issuer, now_s)
         and not _is_told(fleet.registry.last_command(device.device, NAME), now_s)
     )
 
@@ -65,9 +68,11 @@ def _is_told(given: Given | None, now_s: int) -> bool:
     return given is not None and given.status is None and given.expires_s > now_s
 
 
-def _is_due(certificates: tuple[Issued, ...], now_s: int) -> bool:
+def _is_due(certificates: tuple[Issued, ...], issuer: x509.Name, now_s: int) -> bool:
     good = [issued for issued in certificates if issued.revoked_s is None and issued.not_after_s > now_s]
     if not good:
         return False  # nothing to rotate: it claims, or renews by a claim
     newest = max(good, key=lambda issued: issued.not_after_s)
+    if x509.load_pem_x509_certificate(newest.pem.encode()).issuer != issuer:
+        return True
     return now_s >= newest.issued_s + (newest.not_after_s - newest.issued_s) * DUE_AT

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edge.errors import InputError, RetryLater, TokenRefused
+from edge.files import read_bounded
+from edge.trust.fleetkeys import MAX_TRAIL_BYTES
 from edge.trust.jws import parse_members
 from edge.trust.members import take
 from edge.uplink.client import Client, Incoming
 from provisioning.claims import Listener, Outcome, Received, approve, receive_request, take_status
 from provisioning.commands import name_boot, take_reply, topic_of
-from provisioning.fleet import Fleet
+from provisioning.fleet import KEYS_FILE, Fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.registry import Claim, ClaimState, Given
 from provisioning.rotation import begin, due, go_on
@@ -30,6 +32,9 @@ from provisioning.rotation import begin, due, go_on
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "desk.lock"
+
+REPORTED = "keys-of:"
+"""Before a board's id, in the registry's settings."""
 
 TOPICS = "hadir/v1"
 FILTERS = (f"{TOPICS}/claim/+/request", f"{TOPICS}/+/up/status", f"{TOPICS}/+/up/reply")
@@ -73,9 +78,11 @@ class Desk:
         self._complained: set[tuple[str, str]] = set()
         self._spread_due_s: float | None = None
         self._busy = True
+        self._keys: dict[str, bytes] = {}
+        """What was published to each board."""
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Until `stop` says so. Raises BrokerUnavailable where the connection ends."""
+        """Until `stop` says so, or the fleet has another root. Raises BrokerUnavailable where the connection ends."""
         self._client.subscribe(FILTERS)
         next_look_s = next_rotate_s = 0.0
         while not stop():
@@ -85,6 +92,9 @@ class Desk:
                 self.take(message)
             now_s = time.monotonic()
             if now_s >= next_look_s:
+                if self._fleet.refreshed() != self._fleet:
+                    break
+                self.publish_keys()
                 self.publish_answers()
                 self.send_commands()
                 next_look_s = now_s + LOOK_S
@@ -133,6 +143,14 @@ class Desk:
             given.jti for given in self._fleet.registry.open_commands(self._now()) if given.device == device
         }
 
+    def publish_keys(self) -> None:
+        """Every active board's copy of the keys document, where it has not the newest."""
+        trail = read_bounded(self._fleet.folder / KEYS_FILE, MAX_TRAIL_BYTES)
+        for device in self._fleet.active_devices():
+            if self._keys.get(device.device) != trail:
+                self._keys[device.device] = trail
+                self._client.publish(f"{TOPICS}/{device.device}/down/keys", trail, retain=True)
+
     def rotate_what_is_due(self) -> None:
         """Tell boards to make their next key, long before the certificate of this one ends."""
         for device in due(self._fleet, self._now()):
@@ -164,6 +182,7 @@ class Desk:
     def _take_status(self, device: str, payload: bytes) -> None:
         status = parse_members(payload, "status")
         arrival = take_status(self._fleet, device, take(status, "head", str), self._now())
+        self._note_keys(device, status.get("keys"))
         if status.get("state") == "online":
             self._send_again(device)
         if arrival is None:
@@ -174,6 +193,12 @@ class Desk:
             return
         self._clear_claim(arrival.claim.claim)
         self._tell(f"{device}: arrived; claim {arrival.claim.claim} is used up")
+
+    def _note_keys(self, device: str, version: object) -> None:
+        """How new a board's keys document is: what is signed with newer keys it could not believe."""
+        if type(version) is int and version > reported_keys(self._fleet).get(device, 0):
+            with self._fleet.change("keys-reported", device, now_s=self._now(), version=version) as change:
+                change.set(f"{REPORTED}{device}", version)
 
     def _take_reply(self, device: str, payload: bytes) -> None:
         answered = take_reply(self._fleet, device, payload, self._now())
@@ -223,6 +248,16 @@ class Desk:
         return int(self._now_s())
 
 
+def reported_keys(fleet: Fleet) -> dict[str, int]:
+    """By board, the version of the keys document that it last said it had."""
+    found = {}
+    for device in fleet.active_devices():
+        version = fleet.registry.setting(f"{REPORTED}{device.device}")
+        if isinstance(version, int):
+            found[device.device] = version
+    return found
+
+
 @contextmanager
 def at_the_desk(fleet: Fleet) -> Iterator[bool]:
     """Whether the desk was empty: then it is ours until the end, however that comes (flock(2))."""
@@ -256,12 +291,7 @@ def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given
         settled_s.append(now_s)
         return now_s - settled_s[0] >= GRACE_S
 
-    with at_the_desk(fleet) as empty:
-        if empty:
-            with connect(fleet) as client:
-                Desk(fleet, client, listener_of(fleet), auto=False, tell=tell).run(over)
-        while not over():
-            time.sleep(LOOK_S / 5)
+    attend(fleet, over, tell)
     answered = _last(fleet, given)
     if answered.status is None:
         raise RetryLater(
@@ -269,6 +299,16 @@ def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given
             "until it expires"
         )
     return answered
+
+
+def attend(fleet: Fleet, over: Callable[[], bool], tell: Tell) -> None:
+    """Until it is over, see that somebody is at the desk: ourselves, where nobody is. Raises BrokerUnavailable."""
+    with at_the_desk(fleet) as empty:
+        if empty:
+            with connect(fleet) as client:
+                Desk(fleet, client, listener_of(fleet), auto=False, tell=tell).run(over)
+        while not over():
+            time.sleep(LOOK_S / 5)
 
 
 def _last(fleet: Fleet, given: Given) -> Given:
