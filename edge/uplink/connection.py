@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
@@ -196,11 +197,7 @@ class Connection:
         historical: bool = False,
     ) -> int | None:
         """Hand a message to the connection; its message id, or None if the connection is gone."""
-        properties = _properties(
-            PacketTypes.PUBLISH, **({"ContentType": content_type} if content_type else {})
-        )
-        if historical:
-            properties.UserProperty = HISTORICAL
+        properties = _of_publish(content_type, historical)
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
@@ -309,4 +306,27 @@ def _properties(packet: int, **values: int | str) -> Properties:
     properties = Properties(packet)  # type: ignore[no-untyped-call]
     for name, value in values.items():
         setattr(properties, name, value)
+    return properties
+
+
+class _Packed(Properties):
+    """Properties that are put into bytes once: with paho's own that takes a quarter of a backlog's time."""
+
+    def pack(self) -> bytes:
+        return _packed(self)
+
+
+@cache
+def _packed(properties: Properties) -> bytes:
+    return bytes(Properties.pack(properties))  # type: ignore[no-untyped-call]
+
+
+@cache
+def _of_publish(content_type: str, historical: bool) -> Properties:
+    """Of a PUBLISH. There are few kinds, and each is the same every time."""
+    properties = _Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if content_type:
+        properties.ContentType = content_type
+    if historical:
+        properties.UserProperty = HISTORICAL
     return properties

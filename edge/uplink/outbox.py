@@ -200,9 +200,11 @@ class Outbox(Database):
             pages, free, page_bytes = (
                 run(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
             )
-            (waiting,) = run("SELECT count(*) FROM event WHERE acked_real_ms IS NULL").fetchone()
-            (events,) = run("SELECT count(*) FROM event").fetchone()
-        return Space((pages - free) * page_bytes, waiting, events - waiting)
+            waiting, archived = run(
+                "SELECT count(*) FILTER (WHERE acked_real_ms IS NULL) + (SELECT count(*) FROM former), "
+                "count(acked_real_ms) FROM event"
+            ).fetchone()
+        return Space((pages - free) * page_bytes, waiting, archived)
 
     def redate_archive(self, before_real_ms: int, at_real_ms: int) -> None:
         """Count the age of what was acknowledged before then from `at_real_ms` on.

@@ -187,15 +187,17 @@ class Session:
         if len(received.payload) <= MAX_INCOMING_BYTES:
             incoming = Incoming(topic, received.payload, received.retained)
             self.uplink.downlink.deliver(incoming, self.uplink.send)
-            closed = self._take_receipt(now_s)
+            closed = self._take_receipt(received.retained, now_s)
         self.connection.acknowledge(received)
         return closed
 
-    def _take_receipt(self, now_s: float) -> Closed | None:
+    def _take_receipt(self, retained: bool, now_s: float) -> Closed | None:
+        """A retained one is the latest; others may have waited in the session, and newer ones follow."""
         receipt = None if self.uplink.receipts is None else self.uplink.receipts.take()
         if receipt is None:
             return None
-        self._ready_at_s = min(self._ready_at_s, now_s)
+        if retained:
+            self._ready_at_s = min(self._ready_at_s, now_s)
         if self.drain.take_receipt(receipt, now_s) is not Meaning.FORK:
             return None
         give_up_chain(self.uplink.recorder, receipt, self.uplink.turned)
