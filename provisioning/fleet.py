@@ -67,9 +67,10 @@ ROOT = "root"
 CA_ROOT = "ca-root"
 CA = "ca"
 PROVISION_TLS = "provision-tls"
+"""Names of keys that are not fleet keys of one use, in the key store."""
+
 NEXT, OLD = "next-", "old-"
 """How the names of keys and certificates begin that are not yet, and not any more, the fleet's (`handover`)."""
-"""Names of keys that are not fleet keys of one use, in the key store."""
 
 KEYS_VERSION = "keys-version"
 CRL_NUMBER = "crl-number"
@@ -123,7 +124,7 @@ class Fleet:
 
     def authority(self) -> Authority:
         """What issues certificates. Raises KeyFileError."""
-        return Authority(self.certificate("root"), self.certificate("issuing"), self.store.elliptic(CA))
+        return self._authority("")
 
     def certificate(self, name: str) -> x509.Certificate:
         """A certificate of `ca/`. Raises KeyFileError."""
@@ -191,12 +192,16 @@ class Fleet:
         """The authority, and in a handover the one before it, whose certificates boards still have."""
         if not self.store.path(f"{OLD}{CA}").exists():
             return (self.authority(),)
-        before = Authority(
-            self.certificate(f"{OLD}root"),
-            self.certificate(f"{OLD}issuing"),
-            self.store.elliptic(f"{OLD}{CA}"),
-        )
-        return (self.authority(), before)
+        return (self.authority(), self._authority(OLD))
+
+    def _authority(self, prefix: str) -> Authority:
+        certificate, key = self.certificate(f"{prefix}issuing"), self.store.elliptic(f"{prefix}{CA}")
+        if certificate.public_key() != key.public_key():
+            raise KeyFileError(
+                f"{self.folder}: {prefix}issuing.crt is not for the key {prefix}{CA}.pem: a change of the fleet's keys "
+                "was cut off; run `hadir-provision rotate-fleet` again, or restore a backup"
+            )
+        return Authority(self.certificate(f"{prefix}root"), certificate, key)
 
     def refreshed(self) -> Fleet:
         """The same after another command has changed the root."""

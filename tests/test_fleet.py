@@ -15,7 +15,7 @@ from edge.errors import InputError, KeyFileError
 from edge.trust.fleetkeys import ENROL, USES, load_keys_document
 from edge.trust.identity import load_signing_key
 from provisioning import fleet as provisioning_fleet
-from provisioning.authority import CRL_LIFETIME
+from provisioning.authority import CRL_LIFETIME, pem
 from provisioning.fleet import DEVICES_FILE, FLEET_FILE, KEYS_FILE, Fleet, init_fleet, open_fleet
 from tests.conftest import unprivileged
 
@@ -250,3 +250,30 @@ def test_a_fleet_that_belongs_to_somebody_else_is_refused(made: Fleet) -> None:
 
 def test_boards_of_another_site_are_registered_there(made: Fleet) -> None:
     assert {device.site for device in made.registry.devices()} == {"hq"}
+
+
+def test_until_a_change_of_the_authority_is_over_both_have_a_revocation_list(made: Fleet) -> None:
+    """The broker refuses every certificate of an authority whose list it does not have."""
+    old, new = made.authority(), make(made.folder.parent / "next").authority()
+    made.store.save("old-ca", old.key)
+    made.store.save("ca", new.key)
+    for name, certificate in (("root", old.root), ("issuing", old.certificate)):
+        (made.folder / "ca" / f"old-{name}.crt").write_text(pem(certificate))
+    (made.folder / "ca" / "root.crt").write_text(pem(new.root))
+    (made.folder / "ca" / "issuing.crt").write_text(pem(new.certificate))
+    content = made.write_revocation_list(1_764_000_000).read_bytes()
+    lists = [
+        x509.load_pem_x509_crl(part + b"-----END X509 CRL-----\n")
+        for part in content.split(b"-----END X509 CRL-----\n")[:-1]
+    ]
+    assert len(lists) == 2
+    assert lists[0].is_signature_valid(new.key.public_key())
+    assert lists[1].is_signature_valid(old.key.public_key())
+
+
+def test_a_key_that_is_not_its_certificates_issues_nothing(made: Fleet) -> None:
+    made.store.save("ca", make(made.folder.parent / "next").authority().key)
+    with pytest.raises(
+        KeyFileError, match=r"issuing\.crt is not for the key ca\.pem: .* rotate-fleet` again"
+    ):
+        made.authority()
