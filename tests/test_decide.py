@@ -279,3 +279,10 @@ def test_who_resembles_somebody_needs_more_than_the_others() -> None:
 def test_a_raised_threshold_below_the_general_one_lowers_nothing() -> None:
     gallery = make_gallery(1, "e" * 64, DIMENSIONS, {"E1": ANNA}, raised={"E1": 0.1})
     assert show(Decider(DecideConfig(), gallery, THRESHOLD), [toward({0: 0.3})] * 6) == []
+
+
+def test_who_is_recognised_from_afar_is_not_given_up_before_they_can_be_judged() -> None:
+    judge = decider(max_good_frames=6)
+    assert set(feed(judge, lambda: judged(Verdict.UNDECIDED, Unclear.TOO_SMALL), frames=40)) == {None}
+    (attendance,) = feed(judge, live, frames=1)
+    assert isinstance(attendance, Attendance)

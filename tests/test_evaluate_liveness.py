@@ -17,7 +17,7 @@ import pytest
 from demo.walkpast import write_clip
 from edge.config import LivenessConfig
 from edge.evaluate.attack_rates import Rate
-from edge.evaluate.cues import Pictures, moves_with_surround, size_jumps, stillness, try_cues
+from edge.evaluate.cues import Pictures, cues_report, moves_with_surround, size_jumps, stillness, try_cues
 from edge.evaluate.figures import Figure
 from edge.evaluate.liveness import decisions, figures, frames, measure, parts, report, windows
 from edge.evaluate.liveness_cli import open_observer
@@ -303,6 +303,24 @@ def test_jumps_and_stillness_are_measured() -> None:
 
 def test_cues_need_both_labels_in_both_halves() -> None:
     assert try_cues(seen(track([0.9] * 10), track([0.1] * 10, "c", "print")), 10, 5) == []
+
+
+def test_a_cue_is_tried_with_weights_that_one_half_chooses() -> None:
+    """Four clips of still scenes, in which the models take both attacks for live."""
+
+    def still() -> Iterator[tuple[float, Image]]:
+        picture = np.full((480, 640, 3), 128, np.uint8)
+        return ((100.0 * number, picture) for number in range(10))
+
+    tracks = []
+    for number, kind in enumerate(["live", "live", "print", "print"]):
+        shown = Presentation(f"{kind}/{number}", kind, str(number), still, photographs=False)
+        tracks.append(Track(shown, track([0.6 if kind == "live" else 0.7] * 10).looks))
+    tried = try_cues(seen(*tracks), 10, 5)
+    assert {one.weight for one in tried} == {0}, "a scene in which nothing moves tells nothing"
+    assert {one.alone for one in tried} == {0.5}
+    assert tried[0].reporting == (Rate(1, 1), Rate(1, 1))
+    assert "alone right in 50 % of pairs" in cues_report(tried)
 
 
 def test_frames_are_counted_one_by_one() -> None:

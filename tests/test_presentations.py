@@ -33,6 +33,7 @@ def test_labels_are_folders_and_kinds_of_attacks_are_folders_in_them(tmp_path: P
     clip(tmp_path / "attack/phone/one.avi", frames=4)
     picture(tmp_path / "attack/print/boss/1.jpg")
     picture(tmp_path / "attack/loose.png")
+    picture(tmp_path / "mask/1.png")
     (tmp_path / "attack/print/notes.txt").write_text("not a picture")
     found = {one.name: one for one in open_presentations(tmp_path)}
     assert {name: one.kind for name, one in found.items()} == {
@@ -42,10 +43,11 @@ def test_labels_are_folders_and_kinds_of_attacks_are_folders_in_them(tmp_path: P
         "attack/loose.png": "attack",
         "attack/phone/one.avi": "phone",
         "attack/print/boss": "print",
+        "mask/1.png": "mask",
     }
     assert [int(image[0, 0, 0]) for _, image in found["live/anna"].frames()] == [1, 2, 10]
     assert len(list(found["attack/phone/one.avi"].frames())) == 4
-    assert [one.live for one in open_presentations(tmp_path)] == [True] * 3 + [False] * 3
+    assert [one.live for one in open_presentations(tmp_path)] == [True] * 3 + [False] * 4
     assert not found["live/somebody.avi"].photographs
     assert found["live/anna"].photographs
 

@@ -119,13 +119,17 @@ CUES: dict[str, Callable[[Pictures], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What one cue does on the half that did not choose its weight."""
+    """What one cue tells alone, and what it does beside the models."""
 
     name: str
+    alone: float
+    """How often it is higher for an attack than for a live person: 0.5 is chance, 1 is always."""
     weight: float
-    without: Rate
-    """APCER of the models alone, at BPCER_PERCENT."""
-    with_cue: Rate
+    """Beside the models, as one half chose it; 0 where the cue helped with none."""
+    choosing: tuple[Rate, Rate]
+    """APCER at BPCER_PERCENT on that half, without and with it."""
+    reporting: tuple[Rate, Rate]
+    """The same on the other half."""
 
 
 def try_cues(seen: Seen, length: int, least: int) -> list[Tried]:
@@ -163,7 +167,21 @@ def _values(items: Sequence[Item], length: int) -> dict[str, dict[int, float]]:
 
 def _tried(name: str, choosing: Sequence[Item], reporting: Sequence[Item], cue: Mapping[int, float]) -> Tried:
     weight = min(WEIGHTS, key=lambda weight: (_apcer(choosing, cue, weight).errors, weight))
-    return Tried(name, weight, _apcer(reporting, cue, 0.0), _apcer(reporting, cue, weight))
+    return Tried(
+        name=name,
+        alone=_alone([*choosing, *reporting], cue),
+        weight=weight,
+        choosing=(_apcer(choosing, cue, 0.0), _apcer(choosing, cue, weight)),
+        reporting=(_apcer(reporting, cue, 0.0), _apcer(reporting, cue, weight)),
+    )
+
+
+def _alone(items: Sequence[Item], cue: Mapping[int, float]) -> float:
+    """The area under the cue's own curve; equal values count half."""
+    attacks = np.array([cue[id(item)] for item in items if not item.track.presentation.live])
+    live = np.array([cue[id(item)] for item in items if item.track.presentation.live])
+    above = np.sign(attacks[:, np.newaxis] - live[np.newaxis, :])
+    return float((above.mean() + 1) / 2)
 
 
 def _apcer(items: Sequence[Item], cue: Mapping[int, float], weight: float) -> Rate:
@@ -177,11 +195,9 @@ def cues_report(tried: Sequence[Tried]) -> str:
     """For people."""
     if not tried:
         return "Cues: both halves need live people and attacks"
-    lines = [
-        f"Cues beside the models; APCER of one half at a BPCER of {BPCER_PERCENT:g} %, weights by the other:"
-    ]
-    lines += [
-        f"  {one.name}: weight {one.weight:g}; models alone {one.without}; with it {one.with_cue}"
-        for one in tried
-    ]
+    lines = [f"Cues beside the models; APCER at a BPCER of {BPCER_PERCENT:g} %:"]
+    for one in tried:
+        lines.append(f"  {one.name}: alone right in {100 * one.alone:.0f} % of pairs; weight {one.weight:g}")
+        for half, rates in (("half that chose it", one.choosing), ("other half", one.reporting)):
+            lines.append(f"    {half}: models alone {rates[0]}, with it {rates[1]}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Who, or what, was presented to a camera: clips and photographs with the label live, or the kind of attack.
 
-A folder is labelled by its subfolders: `live/` and `attack/`, and in `attack/` one folder for
-each kind, as in `attack/print/` and `attack/phone/`. Below those, a video and a folder of
+A folder is labelled by its subfolders: `live/` and `attack/`, and in `attack/`, or beside `live/`, one
+folder for each kind, as in `attack/print/` and `attack/phone/`. Below those, a video and a folder of
 pictures are each one presentation, its frames in order; a picture that lies directly in a
 label's folder is a presentation of one frame. Or a file `index.csv` names each picture: columns
 `file` and `label` (`live`, or the kind of attack), and, where they are known, `subject` and
@@ -82,7 +82,8 @@ def open_presentations(folder: Path) -> tuple[Presentation, ...]:
 def _labelled(folder: Path) -> list[Presentation]:
     found = _below(folder, folder / LIVE, LIVE)
     attacks = folder / ATTACK
-    for kind in sorted(path for path in attacks.glob("*") if path.is_dir()):
+    kinds = [*attacks.glob("*"), *(path for path in folder.glob("*") if path.name not in (LIVE, ATTACK))]
+    for kind in sorted(path for path in kinds if path.is_dir()):
         found += _below(folder, kind, kind.name)
     loose = [path for path in sorted(attacks.glob("*")) if path.is_file()]
     return found + [one for path in loose for one in _files(folder, path, ATTACK)]

@@ -157,7 +157,9 @@ class Decider:
         return match.similarity >= self._gallery.needed(match.person, self._threshold)
 
     def _open(self, evidence: _Evidence) -> bool:
-        return not evidence.settled and evidence.good_frames < self._config.max_good_frames
+        # Who is recognised from afar must still be seen as live when they have come closer.
+        waiting = evidence.outcome is NoAttendance.NOT_SURELY_LIVE
+        return not evidence.settled and (waiting or evidence.good_frames < self._config.max_good_frames)
 
     def _judge(
         self, fused: Match | None, evidence: _Evidence, now_mono_ms: int, alive: Alive
