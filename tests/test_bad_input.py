@@ -32,6 +32,7 @@ from edge.errors import BrokerUnavailable, CannotRecord, ConfigError, GalleryErr
 from edge.loops import Loop
 from edge.recognition.manifest import load_manifest
 from edge.records import Attendance, Vector
+from edge.trust.tokens import TAMPER
 from edge.uplink.connection import (
     Closed,
     Connected,
@@ -548,3 +549,22 @@ def test_a_handshake_does_not_throw_the_running_board_out_but_a_login_would() ->
         # Mosquitto 2.0.11 (Debian 12) hangs up without "session taken over", so there is no reason to read.
         assert isinstance(inbox.get(timeout=10), Closed)
         board.close()
+
+
+def test_a_board_that_has_worked_before_tells_that_its_models_or_gallery_were_changed(set_up: Setup) -> None:
+    """At its next good start; a board that is only being set up has nobody to suspect."""
+    config = set_up()
+    gallery = config.parent / "gallery.hadir"
+    good = gallery.read_bytes()
+    gallery.write_bytes(good[:-100])
+    gives_up(config, GalleryError.exit_code)
+    assert not (config.parent / "state" / "outbox.db").exists()
+    gallery.write_bytes(good)
+    with daemon(config) as board:
+        assert board.ended() == 0, board.log()
+    gallery.write_bytes(good[:-100])
+    gives_up(config, GalleryError.exit_code)
+    with Outbox(config.parent / "state" / "outbox.db") as outbox:
+        last = event_of(outbox.held(outbox.head().seq - 1, 1)[0].token)
+    assert (last.type, last.payload["kind"]) == (TAMPER, "gallery")
+    assert "gallery.hadir" in last.payload["detail"]

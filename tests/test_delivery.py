@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -12,23 +13,35 @@ import pytest
 
 from edge.__main__ import main
 from edge.config import BrokerConfig, EventsConfig
-from edge.errors import InputError
+from edge.errors import CannotRecord, DiskFull, InputError, TokenRefused
 from edge.loops import Loop
 from edge.records import TamperKind
 from edge.trust.jws import SigningKey, token_hash
-from edge.trust.receipts import RefusedEvent
+from edge.trust.receipts import Receipt, RefusedEvent
 from edge.trust.tokens import ATTENDANCE, SKIP, START, TAMPER
-from edge.uplink.drain import NO_MATCHING_SUBSCRIBERS, PACKET_OVERHEAD_BYTES, SKIP_PACKET_BYTES
-from edge.uplink.outbox import Outbox, Resend
+from edge.uplink.connection import Published
+from edge.uplink.drain import (
+    NO_MATCHING_SUBSCRIBERS,
+    PACKET_OVERHEAD_BYTES,
+    SKIP_PACKET_BYTES,
+    UNKNOWN_HASH,
+    Drain,
+)
+from edge.uplink.forks import give_up_chain
+from edge.uplink.outbox import Outbox, Resend, StoredEvent
 from edge.uplink.publish import Publisher
+from edge.uplink.reach import SESSION_TAKEN_OVER
+from edge.uplink.receipts import Meaning, ReceiptReader
 from edge.uplink.recorder import Recorder
 from edge.uplink.session import RECEIPT_WAIT_S, State
+from edge.uplink.suspects import Suspects
 from edge.uplink.troubles import Trouble
 from tests.brokers import BROKERS
 from tests.chains import NOW_MS, recorder_on, somebody
 from tests.peers import Publication, ScriptedBroker
-from tests.servers import Server, event_of, receipt, receipt_keys
+from tests.servers import ISSUER, Server, event_of, receipt, receipt_keys
 
+NOWHERE = BrokerConfig(url="mqtt://127.0.0.1:1")
 QUICK = {"retry_min_s": 0.05, "retry_max_s": 0.1}
 
 
@@ -88,6 +101,7 @@ def board(
     delivery: str = "receipt",
     clock: Ahead | None = None,
     now_ms: int = NOW_MS,
+    make_room: Callable[[], None] = lambda: None,
 ) -> Iterator[Publisher]:
     publisher = Publisher(
         recorder,
@@ -96,6 +110,7 @@ def board(
         status,
         lambda: b"{}",
         receipt_keys,
+        make_room=make_room,
         monotonic_s=clock or time.monotonic,
         real_ms=lambda: now_ms,
     )
@@ -487,3 +502,131 @@ def test_an_installer_who_asks_where_there_is_no_outbox_makes_none(
     assert main(["resend", "--config", str(configured), "--from", "1"]) == InputError.exit_code
     assert f"{outbox}: there is no outbox" in capsys.readouterr().err
     assert not outbox.exists()
+
+
+class Failing(Outbox):
+    """A disk that is full at the first receipt."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.failures = 1
+
+    def take_receipt(self, chain: str, seq: int, token_hash: str, at_real_ms: int) -> bool:
+        if self.failures:
+            self.failures -= 1
+            raise DiskFull("no room for the receipt")
+        return super().take_receipt(chain, seq, token_hash, at_real_ms)
+
+
+def test_on_a_full_disk_room_is_made_and_the_receipt_is_taken_when_it_comes_again(
+    path: Path, embedded: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Failing(path) as outbox, Server(embedded) as server:
+        recorder = filled(outbox, 2)
+        made: list[int] = []
+        with board(recorder, embedded, make_room=lambda: made.append(1)):
+            assert eventually(server, outbox)
+        assert made == [1]
+    assert "no room for the receipt. Events wait in the outbox" in caplog.text
+
+
+def test_a_session_that_was_taken_over_is_told_in_the_next_status(outbox: Outbox) -> None:
+    clock = Ahead()
+    recorder = filled(outbox, 0)
+    with (
+        ScriptedBroker(disconnect_reason=SESSION_TAKEN_OVER) as broker,
+        board(recorder, broker.url, delivery="broker", clock=clock) as publisher,
+    ):
+        assert broker.wait_until(lambda: Trouble.TAKEN_OVER in publisher.troubles.names())
+        clock.ahead_s += 301
+        publisher.wake()
+        assert broker.wait_until(lambda: len(broker.connects) == 2)
+        assert Trouble.TAKEN_OVER in publisher.troubles.names(), "until a connection ends in another way"
+
+
+def test_a_receipt_for_a_row_that_vanished_is_judged_by_what_the_next_one_says(
+    outbox: Outbox, path: Path
+) -> None:
+    recorder = filled(outbox, 3)
+    head, right = outbox.head(), str(outbox.hash_at(3))
+    alter(path, "DELETE FROM event WHERE seq = 3")
+    drain = Drain(recorder, EventsConfig("receipt"), NOWHERE, Suspects(), lambda: NOW_MS)
+    wrong = Receipt(ISSUER, "urn:hadir:device:door-01", 1, head.chain, 3, "A" * 43, ())
+    assert drain.take_receipt(wrong, 0.0) is Meaning.FORK
+    assert drain.take_receipt(dataclasses.replace(wrong, hash=right), 0.0) is Meaning.PROGRESS
+    assert outbox.head().acked_seq == 3
+
+
+def test_an_event_of_which_nothing_is_known_any_more_is_set_aside_all_the_same(
+    outbox: Outbox, path: Path
+) -> None:
+    recorder = filled(outbox, 3)
+    alter(path, "UPDATE event SET token = CAST(x'ff' AS TEXT), hash = '?' WHERE seq IN (2, 3)")
+    sent: list[StoredEvent] = []
+
+    def publish(event: StoredEvent, historical: bool) -> int:
+        sent.append(event)
+        return len(sent)
+
+    drain = Drain(recorder, EventsConfig("receipt"), NOWHERE, Suspects(), lambda: NOW_MS)
+    for _ in range(9):
+        drain.send(publish, now_s=0.0)
+    told = [event_of(event.token) for event in sent]
+    skipped = {
+        event.payload["skipped"]["seq"]: event.payload["skipped"]["hash"]
+        for event in told
+        if event.type == SKIP
+    }
+    assert skipped == {2: UNKNOWN_HASH, 3: event_of(sent[3].token).prev}
+
+
+def test_a_suspect_that_was_receipted_and_pruned_meanwhile_is_forgotten(outbox: Outbox) -> None:
+    recorder, suspects = filled(outbox, 3), Suspects()
+    for _ in range(3):
+        suspects.ended({2}, reason=0x81)
+    outbox.acknowledge([1, 2], at_real_ms=1)
+    outbox.prune_archive(acked_before_real_ms=2)
+    drain = Drain(recorder, EventsConfig("receipt"), NOWHERE, suspects, lambda: NOW_MS)
+    sent: list[int] = []
+
+    def publish(event: StoredEvent, historical: bool) -> int:
+        sent.append(event.seq)
+        return len(sent)
+
+    for _ in range(2):
+        drain.send(publish, now_s=0.0)
+    assert (sent, suspects.alone) == ([3, 4], None)
+
+
+def test_a_suspect_goes_alone_and_then_the_others_in_order(outbox: Outbox) -> None:
+    recorder, suspects = filled(outbox, 3), Suspects()
+    for _ in range(3):
+        suspects.ended({2}, reason=0x81)
+    drain = Drain(recorder, EventsConfig("receipt"), NOWHERE, suspects, lambda: NOW_MS)
+    sent: list[int] = []
+
+    def publish(event: StoredEvent, historical: bool) -> int:
+        sent.append(event.seq)
+        return len(sent)
+
+    for _ in range(3):
+        drain.send(publish, now_s=0.0)
+    assert sent == [2]
+    drain.settle([Published(mid=1, reason=0)], now_s=0.0)
+    drain.send(publish, now_s=0.0)
+    assert sent == [2, 1, 2, 3, 4]
+
+
+def test_where_the_old_outbox_cannot_be_kept_no_new_chain_begins(outbox: Outbox, path: Path) -> None:
+    recorder = filled(outbox, 1)
+    chain = outbox.head().chain
+    path.with_name(f"outbox-{chain}.part").mkdir()
+    fork = Receipt(ISSUER, "urn:hadir:device:door-01", 1, chain, 99, "A" * 43, ())
+    with pytest.raises(CannotRecord, match="the old outbox cannot be kept"):
+        give_up_chain(recorder, fork, lambda: None)
+    assert outbox.head().chain == chain
+
+
+def test_a_retained_receipt_that_was_deleted_is_no_receipt() -> None:
+    with pytest.raises(TokenRefused, match="was deleted"):
+        ReceiptReader("door-01", receipt_keys).read(b"")

@@ -11,7 +11,8 @@ import pytest
 
 from edge.config import EventsConfig
 from edge.errors import DiskFull
-from edge.trust.tokens import ATTENDANCE, TAMPER
+from edge.records import Attack
+from edge.trust.tokens import ATTACK, ATTENDANCE, TAMPER
 from edge.uplink.outbox import Outbox
 from edge.uplink.room import RENEW_BYTES, RESERVE_BYTES, RESERVE_FILE, Room
 from edge.uplink.troubles import Trouble, Troubles
@@ -167,3 +168,34 @@ def test_little_room_on_the_disk_is_told_whoever_took_it(small_disk: Path) -> No
     with Outbox(small_disk / "outbox.db") as outbox:
         Upkeep(outbox, EventsConfig("receipt"), troubles, lambda: 10**13).look(0)
     assert troubles.names() == [Trouble.DISK_LOW]
+
+
+def test_an_attack_is_recorded_and_on_a_full_disk_costs_no_reserve(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Outbox(small_disk / "outbox.db") as outbox:
+        recorder = recorder_on(outbox)
+        recorder.start("1.0")
+        room = Room(recorder, Troubles())
+        room.look()
+        attack = Attack(track=1, frames=7, seen_mono_ms=9_000)
+        room.attack(attack)
+        assert event_of(outbox.held(1, 1)[0].token).type == ATTACK
+        fill(small_disk)
+        before = outbox.head().seq
+        while outbox.head().seq == before:
+            before += 1
+            room.attack(attack)
+        assert (small_disk / RESERVE_FILE).exists()
+    assert "an attack was not recorded" in caplog.text
+
+
+def test_upkeep_on_a_full_disk_ends_nothing(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(outbox, 3, acknowledged=2)
+
+    def full(acked_before_real_ms: int) -> int:
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(outbox, "prune_archive", full)
+    Upkeep(outbox, EventsConfig("receipt"), Troubles(), lambda: 10**13).look(0)
+    assert outbox.space().archived == 2

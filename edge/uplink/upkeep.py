@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from edge.board.clock import RELEASED_REAL_MS
 from edge.board.health import read_space
 from edge.config import EventsConfig
+from edge.errors import DiskFull
 from edge.uplink.outbox import Outbox, Space
 from edge.uplink.troubles import Trouble, Troubles
 
@@ -52,13 +54,14 @@ class Upkeep:
         self._tell_again_s = 0.0
 
     def look(self, now_s: float) -> None:
-        """Do what is due."""
-        if now_s >= self._next_age_s:
-            self._next_age_s = now_s + ARCHIVE_CHECK_S
-            self.prune_by_age()
-        if now_s >= self._next_space_s:
-            self._next_space_s = now_s + SPACE_CHECK_S
-            self.prune_by_space(now_s)
+        """Do what is due. On a disk that is full even deleting may fail; it is tried again when it is due again."""
+        with suppress(DiskFull):
+            if now_s >= self._next_age_s:
+                self._next_age_s = now_s + ARCHIVE_CHECK_S
+                self.prune_by_age()
+            if now_s >= self._next_space_s:
+                self._next_space_s = now_s + SPACE_CHECK_S
+                self.prune_by_space(now_s)
 
     def prune_by_age(self) -> None:
         """Forget what was acknowledged `archive_days` ago."""
