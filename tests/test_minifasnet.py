@@ -9,6 +9,10 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.recognition.liveness_manifest import load_liveness
+from models.recipe.minifasnet import __main__ as recipe
 from models.recipe.minifasnet.__main__ import PUBLISHED, CannotBuild, build, reference_pictures, run
 from models.recipe.minifasnet.network import convert
 from models.recipe.minifasnet.torchfile import (
@@ -217,3 +222,49 @@ def test_the_command_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
 def test_what_is_built_is_kept_out_of_git() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="ascii").split()
     assert {"models/liveness.toml", "models/minifasnet_*.tflite", "*.pth"} <= set(ignored)
+
+
+@pytest.fixture
+def authors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The authors' repository, on loopback: the folder in which its files lie."""
+    folder = tmp_path / recipe.COMMIT / recipe.FOLDER
+    folder.mkdir(parents=True)
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(recipe, "RAW", f"http://127.0.0.1:{server.server_port}")
+        yield folder
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A file server that says nothing."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Not on the tests' output."""
+
+
+def test_without_a_folder_the_weights_are_fetched_at_the_pinned_commit(
+    minifasnet: Path, authors: Path, tmp_path: Path
+) -> None:
+    for published in PUBLISHED:
+        (authors / published.file).symlink_to(minifasnet / published.file)
+    target = tmp_path / "models"
+    target.mkdir()
+    build("", target)
+    assert load_liveness(target) is not None
+
+
+def test_what_is_fetched_and_is_not_the_published_file_is_refused(authors: Path, tmp_path: Path) -> None:
+    (authors / PUBLISHED[0].file).write_bytes(b"something else")
+    with pytest.raises(CannotBuild, match="its sha256 is"):
+        build("", tmp_path)
+
+
+def test_what_cannot_be_fetched_says_what_to_do_and_that_it_may_work_later(
+    authors: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotBuild, match=r"cannot be fetched .*MINIFASNET_DIR=") as caught:
+        build("", tmp_path)
+    assert caught.value.exit_code == 69  # EX_UNAVAILABLE
+    assert not list(tmp_path.glob("*.tflite"))

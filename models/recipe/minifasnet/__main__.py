@@ -129,7 +129,9 @@ def download(published: Published) -> tuple[bytes, str]:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - https, a constant
             content: bytes = answer.read(2**24)
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:  # URLError and HTTPError are OSErrors
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise CannotBuild(
             f"{url}: cannot be fetched ({getattr(error, 'reason', error)}); fetch both files where that works, and "
             "name their folder: make liveness MINIFASNET_DIR=…",
