@@ -16,6 +16,7 @@ import pytest
 
 from demo.walkpast import write_clip
 from edge.config import LivenessConfig
+from edge.errors import InputError
 from edge.evaluate.attack_rates import Rate
 from edge.evaluate.cues import Pictures, cues_report, moves_with_surround, size_jumps, stillness, try_cues
 from edge.evaluate.figures import Figure
@@ -248,6 +249,10 @@ def test_the_command_tells_writes_and_shows(labelled: Path, live_models: Path, t
     [
         (["--live-from", "2"], "must be a number from 0 to 1"),
         (["--replays", "-1"], "must be a whole number from 0"),
+        (["--crop-widths", "0.5,4"], "must be numbers from 1 to 10"),
+        (["--crop-widths", "wide"], "must be numbers from 1 to 10"),
+        (["--live-from", "much"], "must be a number from 0 to 1"),
+        (["--json", "no/such/folder/x.json"], "cannot be written"),
         (["--html", "no/such/folder/x.html"], "cannot be written"),
     ],
 )
@@ -325,3 +330,64 @@ def test_a_cue_is_tried_with_weights_that_one_half_chooses() -> None:
 
 def test_frames_are_counted_one_by_one() -> None:
     assert len(list(frames([track([0.5, None, 0.5])]))) == 3
+
+
+def four_clips() -> Seen:
+    """Two live people and two prints, which one threshold divides."""
+    return seen(
+        track([0.9] * 10, "a"),
+        track([0.8] * 10, "b"),
+        track([0.1] * 10, "c", "print"),
+        track([0.2] * 9 + [None], "d", "print"),
+    )
+
+
+def test_a_threshold_that_one_half_chose_is_reported_on_the_other() -> None:
+    result = measure(four_clips(), 0.5, LIMITS)
+    assert [checked.level.name for checked in result.checked] == [
+        "single frames",
+        "windows of 5 frames",
+        "windows of 10 frames",
+    ]
+    assert [round(checked.chosen.live_from, 2) for checked in result.checked] == [0.5] * 3
+    text = report(four_clips(), result)
+    assert "Threshold 0.500, chosen on one half, on the other:" in text
+    assert "attacks undecided: 5.0 % (1 of 20, below 21.6 %)" in text
+    assert value(figures(result), "chosen_live_from") == pytest.approx(0.5)
+    page = liveness_report("command", "folder", four_clips(), result)
+    assert "<td>0.500</td>" in page
+
+
+def test_the_report_names_what_had_no_face_and_counts_what_was_not_looked_at() -> None:
+    found = Seen((presentation("empty"),), (), Counter({"too-small": 3}), ("empty",))
+    result = measure(found, 0.5, LIMITS)
+    text = report(found, result)
+    assert "no usable face: empty" in text
+    assert "would not have looked at: 3 too-small" in text
+    assert "single frames: none" in text
+    page = liveness_report("command", "folder", found, result)
+    assert "Without a face that could be looked at: empty" in page
+
+
+def test_crops_of_other_widths_can_be_tried(live_models: Path) -> None:
+    assert [m.crop_widths for m in open_observer(live_models, (2.7, 4.4)).models.spec.models] == [2.7, 4.4]
+    with pytest.raises(InputError, match="1 widths for 2 models"):
+        open_observer(live_models, (2.7,))
+
+
+def test_replays_need_a_live_video_with_a_face(tmp_path: Path, live_models: Path) -> None:
+    (tmp_path / "live").mkdir()
+    write_clip(tmp_path / "live" / "wall.avi", [np.full((480, 640, 3), 128, np.uint8)] * 3, 10.0)
+    result = run(str(tmp_path), "--models-dir", str(live_models), "--replays", "1")
+    assert result.returncode == 65
+    assert "no live video here shows a face" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_stress_is_told_by_the_command(tmp_path: Path, live_models: Path, people: People) -> None:
+    (tmp_path / "live").mkdir()
+    assert cv2.imwrite(str(tmp_path / "live" / "p44.png"), portrait(people))
+    result = run(str(tmp_path), "--models-dir", str(live_models), "--stress")
+    assert result.returncode == 0, result.stderr
+    assert "JPEG of quality 15" in result.stdout
+    assert "(0 frames of attacks, 1 of live people)" in result.stdout

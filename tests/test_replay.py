@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -27,7 +28,21 @@ from edge.clip import CODECS, ClipWriter, frames_per_s, new_clip
 from edge.config import Config, QualityConfig, load_config
 from edge.errors import InputError
 from edge.recognition.quality import unfit
-from edge.records import Box, Face, Frame, Image, Match, NoAttendance, Quality, Sighting, Standing, Vector
+from edge.records import (
+    Box,
+    Face,
+    Frame,
+    Image,
+    Judgement,
+    Match,
+    NoAttendance,
+    Quality,
+    Sighting,
+    Standing,
+    Unclear,
+    Vector,
+    Verdict,
+)
 from edge.replay import (
     Drawing,
     Glimpse,
@@ -40,7 +55,7 @@ from edge.replay import (
     replay,
     text_line,
 )
-from edge.replay_words import measured
+from edge.replay_words import live_lines, measured
 from edge.uplink.outbox import Outbox
 from provisioning.fleet import Fleet
 from tests.conftest import People
@@ -610,3 +625,14 @@ def test_a_face_that_is_gone_for_good_says_so_while_its_last_place_is_shown(
 def test_a_reason_without_a_measure_is_told_alone() -> None:
     good = Quality(60, 50, 100, 0, 0)
     assert measured(good, QualityConfig(), NoAttendance.TOO_SHORT) == ""
+
+
+def test_what_is_known_of_liveness_is_drawn_and_why_not_more() -> None:
+    judged = Judgement(Verdict.UNDECIDED, liveness=0.812, frames=4, unclear=None)
+    assert live_lines(judged) == ("liveness 0.81 in 4 frames",)
+    small = dataclasses.replace(judged, liveness=None, unclear=Unclear.TOO_SMALL)
+    assert live_lines(small) == ("liveness: too small",)
+    assert live_lines(dataclasses.replace(judged, unclear=Unclear.AT_EDGE)) == (
+        "liveness 0.81 in 4 frames: at edge",
+    )
+    assert live_lines(None) == live_lines(dataclasses.replace(judged, liveness=None)) == ()

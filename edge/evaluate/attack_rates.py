@@ -63,9 +63,7 @@ def upper_bound(errors: int, trials: int) -> float:
 
 
 def _at_most(errors: int, trials: int, rate: float) -> float:
-    """Probability of so many errors or fewer, each trial failing with this rate (the binomial distribution)."""
-    if rate in (0.0, 1.0):
-        return 1.0 - rate
+    """Probability of so many errors or fewer of trials that each fail with this rate, between 0 and 1."""
     logs = [
         math.lgamma(trials + 1)
         - math.lgamma(count + 1)
