@@ -67,6 +67,7 @@ check: lint types test ## what CI runs: format, lint, types, tests
 bench: develop ## the performance figures of docs/figures.md
 	$(RUN) -m benchmarks.road
 	$(RUN) -m benchmarks.outbox
+	$(RUN) -m benchmarks.claims --runs 1
 	$(RUN) -m benchmarks.latency
 	$(RUN) -m benchmarks.central
 
@@ -78,6 +79,10 @@ torture: develop ## kill board, server and broker at every point and at random, 
 .PHONY: hostile
 hostile: develop ## 10,000 hostile messages on every topic: nobody falls, none is believed, none is lost
 	$(RUN) -m torture.hostile $(HOSTILE)
+
+.PHONY: torture-identity
+torture-identity: develop ## kill board, desk and administrator at every point of claim and rotations (TORTURE="--lives 2")
+	$(RUN) -m torture.identity $(TORTURE)
 
 .PHONY: evaluate
 evaluate: develop ## recognition figures on LFW (HADIR_DATA: a folder that holds lfw/)

@@ -9,8 +9,8 @@ import segno
 from edge.errors import InputError
 from edge.trust.claim import Claim
 
-ERROR_CORRECTION = "m"
-"""Restores 15 % of the symbol (ISO/IEC 18004): a telephone's screen has reflections."""
+ERROR_CORRECTION = "l"
+"""The least (ISO/IEC 18004): fewer and larger modules help a door's camera more than redundancy does."""
 
 QUIET_ZONE = 4
 """Modules around it that stay white, as ISO/IEC 18004 asks for."""

@@ -28,6 +28,7 @@ from provisioning.fleet import KEYS_FILE, Fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.registry import Claim, ClaimState, Given
 from provisioning.rotation import begin, due, go_on
+from provisioning.steps import DeskStep, reached
 
 log = logging.getLogger(__name__)
 
@@ -162,16 +163,20 @@ class Desk:
         if self._spread_due_s is not None:
             self._spread_due_s = None
             spread(self._fleet, self._now())
+            reached(DeskStep.SPREAD)
 
     def _take_request(self, claim_id: str, content: bytes) -> None:
         received = receive_request(self._fleet, claim_id, content, self._now())
+        reached(DeskStep.REQUEST_TAKEN)
         match received.outcome:
             case Outcome.ALERT:
                 self._raise_alert(received)
             case Outcome.ANSWERED:
                 self._publish(received.claim)
             case Outcome.PENDING if self._auto:
-                self._publish(approve(self._fleet, claim_id, listener=self._listener, now_s=self._now()))
+                approved = approve(self._fleet, claim_id, listener=self._listener, now_s=self._now())
+                reached(DeskStep.APPROVED)
+                self._publish(approved)
                 self._changed()
                 self._tell(f"{received.claim.device}: approved ({received.detail})")
             case Outcome.PENDING:
@@ -191,7 +196,9 @@ class Desk:
         if arrival.claim is None:
             self._tell(f"{device}: works with its new key {arrival.kid}")
             return
+        reached(DeskStep.USED_UP)
         self._clear_claim(arrival.claim.claim)
+        reached(DeskStep.CLEARED)
         self._tell(f"{device}: arrived; claim {arrival.claim.claim} is used up")
 
     def _note_keys(self, device: str, version: object) -> None:
@@ -204,6 +211,7 @@ class Desk:
         answered = take_reply(self._fleet, device, payload, self._now())
         if answered is None:
             return
+        reached(DeskStep.REPLY_TAKEN)
         reply, given = answered.reply, answered.given
         self._tell(
             f"{device}: {given.name} {given.n}: {reply.status}{f': {reply.reason}' if reply.reason else ''}"
@@ -228,6 +236,7 @@ class Desk:
             f"{TOPICS}/claim/{claim.claim}/response", claim.response, retain=True, expiry_s=left_s
         )
         self._published.add(claim.claim)
+        reached(DeskStep.ANSWER_PUBLISHED)
 
     def _clear_claim(self, claim_id: str) -> None:
         """Nothing of it stays at the broker, whoever had published it."""

@@ -31,7 +31,17 @@ from edge.assembly import Eyes
 from edge.board.clock import RELEASED_REAL_MS, Clock, KernelClock
 from edge.board.health import Memory, Space, Temperature, Throttling
 from edge.check import checks, judge, look
-from edge.check.checks import CHECKS, Beside, check, exit_code, guarded, is_recording, judge_broker, login_for
+from edge.check.checks import (
+    CHECKS,
+    OPTIONAL,
+    Beside,
+    check,
+    exit_code,
+    guarded,
+    is_recording,
+    judge_broker,
+    login_for,
+)
 from edge.check.findings import Finding, Verdict, failed, ok, warning, worst
 from edge.check.show import as_json, as_text, wants_colour
 from edge.check.user import become_the_daemons_user
@@ -97,7 +107,7 @@ def files_under(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_a_good_board_is_good_in_every_line(config: Path) -> None:
     found = by_name(check(config, good_clock()))
-    assert list(found) == [name for name in CHECKS if name != "certificate"]
+    assert list(found) == [name for name in CHECKS if name not in OPTIONAL]
     # Of the machine that runs the tests; and liveness, which would refuse this board's rendered walk-pasts.
     machine = {"daemon", "disk", "memory", "temperature", "power", "liveness"}
     assert {name: f for name, f in found.items() if f.verdict is not OK and name not in machine} == {}

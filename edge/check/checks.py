@@ -43,9 +43,12 @@ from edge.errors import BrokerUnavailable, CannotRecord, FixSetup, HadirError
 from edge.recognition.manifest import EmbedderSpec
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
 from edge.trust.identity import load_signing_key
+from edge.trust.protect import load_key_encryption_key, sealed_by
+from edge.trust.seal import Protection
+from edge.trust.store import IdentityStore
 from edge.uplink.connection import try_login
 from edge.uplink.glimpse import glimpse, holder
-from edge.uplink.reach import try_handshake
+from edge.uplink.reach import Tls, try_handshake
 
 PATIENCE_S = 7.0
 """For the camera and for the broker, side by side, so that the whole stays below ten seconds on a slow board."""
@@ -62,6 +65,7 @@ CHECKS = (
     "device key",
     "fleet keys",
     "certificate",
+    "claim",
     "gallery",
     "broker",
     "outbox",
@@ -71,7 +75,9 @@ CHECKS = (
     "temperature",
     "power",
 )
-"""In the order of the report. `certificate` is left out where the board has none to show."""
+"""In the order of the report. `certificate` and `claim` are left out where the board has none to show."""
+
+OPTIONAL = ("certificate", "claim")
 
 
 def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
@@ -89,13 +95,13 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
         first = failed("configuration", error, f"correct {path}; docs/configuration.md lists every key")
         if isinstance(error.__cause__, PermissionError):
             first = _shut_out("configuration", path)
-        needy = [not_looked_at(name, "configuration") for name in CHECKS[1:12] if name != "certificate"]
+        needy = [not_looked_at(name, "configuration") for name in CHECKS[1:13] if name not in OPTIONAL]
         return in_order([first, *needy, *machine])
     device = config.device
     running = holder(device.state_dir / "outbox.db")
     beside = [
         Beside("camera", lambda: _camera(path, config, running)),
-        Beside("broker", lambda: _broker(config.broker, device.id, running)),
+        Beside("broker", lambda: _broker(config, running)),
     ]
     found = [
         ok("configuration", f"{device.id} at site {device.site}, direction {device.direction} ({path})"),
@@ -104,6 +110,7 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
         guarded("liveness", lambda: _liveness(config)),
         guarded("device key", lambda: _device_key(device)),
         *_certificate(config.broker, device.id, now.real_ms / 1000),
+        *_claim(device),
         guarded("outbox", lambda: _outbox(device, now.real_ms)),
         guarded("disk", lambda: _disk(device)),
         *machine,
@@ -246,10 +253,43 @@ def is_recording(camera: CameraConfig) -> bool:
 
 def _device_key(device: DeviceConfig) -> Finding:
     try:
-        key = load_signing_key(device.key_file)
+        if sealed := sealed_by(device.state_dir):
+            return ok(
+                "device key", f"encrypted; {_PROTECTED[sealed]}; the service manager opens it for the daemon"
+            )
+        kek = load_key_encryption_key(device.state_dir)
+        key = load_signing_key(device.key_file, kek)
     except FixSetup as error:
         return failed("device key", error, f"restore {device.key_file} from where it was made")
-    return ok("device key", f"{key.algorithm}, readable by its owner only")
+    protected = _PROTECTED[Protection.FILE if kek is None else kek.protection]
+    return ok("device key", f"{key.algorithm}, readable by its owner only; {protected}")
+
+
+_PROTECTED = {
+    Protection.TPM2: "protected by this machine's TPM (key_protection tpm2)",
+    Protection.HOST: "a thief of the card can open it (key_protection host)",
+    Protection.FILE: "a thief of the card can read it (key_protection file)",
+}
+
+
+def _claim(device: DeviceConfig) -> list[Finding]:
+    """Where this board is on its way to an identity, or to the next."""
+    waiting = device.state_dir / "claim"
+    store = IdentityStore(device.state_dir, None)
+    try:
+        if waiting.exists():
+            return [
+                warning(
+                    "claim", f"{waiting}: waits to be answered", "journalctl -u hadir-claim; docs/claiming.md"
+                )
+            ]
+        current, successor = store.current(), store.successor()
+    except (OSError, FixSetup) as error:
+        return [failed("claim", HadirError(str(error)), "claim this board anew")]
+    if current is None:
+        return []
+    following = "; its next key is taken at the next start" if successor is not None else ""
+    return [ok("claim", f"used; identity {current.name}{following}")]
 
 
 def _certificate(broker: BrokerConfig, device: str, now_s: float) -> list[Finding]:
@@ -298,17 +338,34 @@ def login_for(broker: BrokerConfig, device: str, running: int | None) -> Login |
     return None if running is not None else Login(device, keep_session=True)
 
 
-def _broker(broker: BrokerConfig, device: str, running: int | None) -> Finding:
+def _tls(device: DeviceConfig) -> Tls:
+    """What opens the private key. Raises KeyFileError."""
+    kek = load_key_encryption_key(device.state_dir)
+    return Tls(None if kek is None else kek.passphrase())
+
+
+def _broker(config: Config, running: int | None) -> Finding:
+    broker, device = config.broker, config.device.id
+    if broker.private_key_file is not None and sealed_by(config.device.state_dir):
+        return warning(
+            "broker",
+            f"{broker.url}: not tried, because only the service manager can open this board's key",
+            "journalctl -u hadir-edge -n 20 tells how the daemon fares",
+        )
     login = login_for(broker, device, running)
     try:
         if login is None:
-            try_handshake(broker, timeout_s=BROKER_PATIENCE_S)
+            try_handshake(broker, timeout_s=BROKER_PATIENCE_S, tls=_tls(config.device))
             return ok(
                 "broker",
                 f"{broker.url}: TLS good both ways; no login, which would throw out the running daemon",
             )
         granted = try_login(
-            broker, login.client_id, keep_session=login.keep_session, timeout_s=BROKER_PATIENCE_S
+            broker,
+            login.client_id,
+            keep_session=login.keep_session,
+            timeout_s=BROKER_PATIENCE_S,
+            tls=_tls(config.device),
         )
     except (BrokerUnavailable, FixSetup) as error:
         return failed("broker", error, "see the broker's log")

@@ -107,7 +107,7 @@ class Claim:
 
     @property
     def line(self) -> str:
-        """For the QR code: about 130 characters, which is version 7 or 8 at level L."""
+        """For the QR code: about 130 characters, which is version 6 or 7 at level L."""
         return ",".join((_LINE, self.broker, self.id, self.secret, self.server, self.fleet))
 
     @property

@@ -63,6 +63,20 @@ def load_key_encryption_key(
     return _parse(_read(path, private=True), path) if path.exists() else None
 
 
+def sealed_by(state_dir: Path, environment: Mapping[str, str] = os.environ) -> Protection | None:
+    """What holds the key where only the service manager can give it, and did not give it to us; else None.
+
+    Raises KeyFileError where that cannot be read.
+    """
+    path = state_dir / SEALED_MARK
+    if "CREDENTIALS_DIRECTORY" in environment or not path.exists():
+        return None
+    try:
+        return Protection(read_bounded(path, _MAX_BYTES).decode().strip())
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"{path}: cannot be read; run `hadir-edge seal` again") from error
+
+
 def make_key_encryption_key(
     state_dir: Path, *, store: Path = CREDENTIAL_STORE, run: Run | None = None
 ) -> Protection:
