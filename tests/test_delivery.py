@@ -630,3 +630,51 @@ def test_where_the_old_outbox_cannot_be_kept_no_new_chain_begins(outbox: Outbox,
 def test_a_retained_receipt_that_was_deleted_is_no_receipt() -> None:
     with pytest.raises(TokenRefused, match="was deleted"):
         ReceiptReader("door-01", receipt_keys).read(b"")
+
+
+@pytest.mark.parametrize(
+    ("gone", "tampers"), [([3], 1), ([2], 1), ([5], 1), ([3, 4], 1), ([2, 4], 2), ([2, 3, 4, 5], 1)]
+)
+def test_rows_that_were_deleted_are_told_of_and_hold_nothing_up(
+    outbox: Outbox, path: Path, gone: list[int], tampers: int
+) -> None:
+    """The server would wait for them: they are above `low`, so they might still come."""
+    recorder = filled(outbox, 4)
+    hashes = {seq: outbox.hash_at(seq) for seq in gone}
+    outbox.take_receipt(outbox.head().chain, 1, str(outbox.hash_at(1)), at_real_ms=1)
+    for seq in gone:
+        alter(path, f"DELETE FROM event WHERE seq = {seq}")  # noqa: S608 - a number of ours
+    sent: list[StoredEvent] = []
+
+    def publish(event: StoredEvent, historical: bool) -> int:
+        sent.append(event)
+        return len(sent)
+
+    drain = Drain(recorder, EventsConfig("receipt"), NOWHERE, Suspects(), lambda: NOW_MS)
+    for _ in range(20):
+        drain.send(publish, now_s=0.0)
+    assert [event.seq for event in sent] == list(range(2, outbox.head().seq + 1)), "each place once, in order"
+    told = [event_of(event.token) for event in sent]
+    skipped = [event.payload["skipped"] for event in told if event.type == SKIP]
+    skips = {one["seq"]: one["hash"] for one in skipped}
+    assert set(skips) == set(gone)
+    assert skips[gone[-1]] == hashes[gone[-1]], "the next event says it"
+    assert [event.type for event in told].count(TAMPER) == tampers
+
+
+def test_what_was_delivered_and_pruned_is_not_missing(outbox: Outbox) -> None:
+    recorder = filled(outbox, 4)
+    outbox.acknowledge([1, 2, 4], at_real_ms=1)
+    outbox.prune_archive(acked_before_real_ms=2)
+    assert outbox.first_missing(0, None) is None
+    assert outbox.first_missing(0, 3) is None
+    drain = Drain(recorder, EventsConfig("broker"), NOWHERE, Suspects(), lambda: NOW_MS)
+    sent: list[int] = []
+
+    def publish(event: StoredEvent, historical: bool) -> int:
+        sent.append(event.seq)
+        return len(sent)
+
+    for _ in range(3):
+        drain.send(publish, now_s=0.0)
+    assert sent == [3, 5]

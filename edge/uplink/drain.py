@@ -74,6 +74,7 @@ class Drain:
         self._resend: Resend | None = None
         self._next_resend_check_s = 0.0
         self._former = True
+        self._last_missing: int | None = None
         self.window.start_at(self._outbox.head().acked_seq)
 
     @property
@@ -107,10 +108,12 @@ class Drain:
         batch = self._next(room)
         self.window.more = len(batch) > 0
         for event in batch:
+            if event.seq > self.window.cursor + 1 and self._tells_missing(event.seq):
+                return True
             if not self.window.is_sending(event.seq) and not self._send(publish, event, now_s):
-                break
+                return True
             self.window.cursor = event.seq
-        return bool(batch)
+        return bool(batch) or self._tells_missing(None)
 
     def settle(self, published: Iterable[Published], now_s: float) -> list[int]:
         """Take PUBACKs, and commit what they deliver at once; ids of messages that were no events."""
@@ -167,6 +170,20 @@ class Drain:
             self._suspects.cleared(seq)
             return True
         return self._send(publish, found[0], now_s)
+
+    def _tells_missing(self, before_seq: int | None) -> bool:
+        """Set aside the first row that is gone before this one, or the head, so that the server does not wait for it.
+
+        Of several that are gone together, one `tamper:1` tells.
+        """
+        missing = self._outbox.first_missing(self.window.cursor, before_seq)
+        if missing is None:
+            return False
+        if missing - 1 != self._last_missing:
+            self._recorder.tamper(TamperKind.DATABASE, f"seq {missing} of the outbox is missing")
+        self._last_missing = missing
+        self.set_aside(missing, "missing")
+        return True
 
     def _next(self, room: int) -> tuple[StoredEvent, ...]:
         if self._resend is not None:

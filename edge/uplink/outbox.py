@@ -49,6 +49,14 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """An event that cannot be sent, and the hash that the chain says it had."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class PreviousRun:
     """How the daemon's last run on this outbox ended."""
 
@@ -80,15 +88,19 @@ class Outbox(Database):
         CannotRecord: the file cannot be opened or written; the message says which and why.
     """
 
-    def append(self, sign: Sign, made_real_ms: int, *, sets_aside: int | None = None) -> StoredEvent:
+    def append(self, sign: Sign, made_real_ms: int, *, sets_aside: Aside | None = None) -> StoredEvent:
         """Give the next place in the chain to `sign` and store what it returns, in one transaction.
 
-        With `sets_aside`, the new event is from then on sent in the place of the one with that seq.
+        With `sets_aside`, the new event is from then on sent in the place of that one, whose row may be gone.
         """
         with self._transaction("written") as run:
             stored = _append(run, sign, made_real_ms)
             if sets_aside is not None:
-                run("UPDATE event SET aside_by = ? WHERE seq = ?", (stored.seq, sets_aside))
+                run(
+                    "INSERT INTO event (seq, hash, token, made_real_ms, aside_by) VALUES (?, ?, '', ?, ?) "
+                    "ON CONFLICT (seq) DO UPDATE SET aside_by = excluded.aside_by",
+                    (sets_aside.seq, sets_aside.hash, made_real_ms, stored.seq),
+                )
         reached(Step.COMMITTED)
         return stored
 
@@ -168,6 +180,22 @@ class Outbox(Database):
             if seq == end:
                 return str(end_hash)
             return _prev_at(run, seq + 1)
+
+    def first_missing(self, after_seq: int, before_seq: int | None) -> int | None:
+        """The first unreceipted place between the two, or up to the head, whose row is gone; None where none is."""
+        with self._reading() as run:
+            end, acked_seq = run("SELECT seq, acked_seq FROM head").fetchone()
+            first = max(after_seq, acked_seq) + 1
+            last = end if before_seq is None else before_seq - 1
+            (found,) = run("SELECT count(*) FROM event WHERE seq BETWEEN ? AND ?", (first, last)).fetchone()
+            if found >= last - first + 1:
+                return None
+            (before,) = run(
+                "SELECT min(seq) FROM (SELECT ? AS seq UNION ALL SELECT seq FROM event WHERE seq BETWEEN ? AND ?) "
+                "AS here WHERE NOT EXISTS (SELECT 1 FROM event WHERE event.seq = here.seq + 1)",
+                (first - 1, first, last),
+            ).fetchone()
+        return int(before) + 1
 
     def repair_hash(self, seq: int, token_hash: str) -> None:
         """Set a row's hash right; the token in it is what the chain says it is."""

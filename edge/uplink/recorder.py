@@ -31,7 +31,7 @@ from edge.trust.events import (
 from edge.trust.identity import DeviceIdentity
 from edge.trust.jws import parse_object, sign
 from edge.trust.tokens import EVENT_TYP, KEY, SKIP
-from edge.uplink.outbox import Outbox, Sign, StoredEvent
+from edge.uplink.outbox import Aside, Outbox, Sign, StoredEvent
 
 LEFT_BEHIND = frozenset({SKIP, KEY})
 """What speaks of its own chain alone, and would be untrue in another."""
@@ -125,7 +125,7 @@ class Recorder:
         def claims(position: ChainPosition) -> Claims:
             return skip_claims(self.identity, position, made, seq=seq, token_hash=token_hash, reason=reason)
 
-        stored = self.outbox.append(self._signing(claims), made.real_ms, sets_aside=seq)
+        stored = self.outbox.append(self._signing(claims), made.real_ms, sets_aside=Aside(seq, token_hash))
         reached(Step.SET_ASIDE)
         return stored
 
