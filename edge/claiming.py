@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from edge import __version__
-from edge.board.clock import Clock
+from edge.board.clock import RELEASED_REAL_MS, Clock
 from edge.board.health import read_model
 from edge.config import CameraConfig, load_config, parse_config
 from edge.errors import CannotRecord, ConfigError, InputError, Refusal, TokenRefused
@@ -26,6 +26,7 @@ from edge.steps import IdentityStep, reached
 from edge.toml import write_sections
 from edge.trust.admission import Admission, Purpose, Settings, open_admission
 from edge.trust.claim import MAX_CLAIM_BYTES, Claim, sign_request
+from edge.trust.floor import TimeFloor
 from edge.trust.identity import DeviceIdentity
 from edge.trust.seal import KeyEncryptionKey
 from edge.trust.store import (
@@ -144,6 +145,7 @@ def claim_identity(places: Places, claim: Claim, kek: KeyEncryptionKey, answer: 
     if admission is None:
         return None
     reached(IdentityStep.ANSWERED)
+    TimeFloor(places.state_dir, RELEASED_REAL_MS // 1000).raise_to(admission.issued_s)
     stage(places, store, identity, admission, claim.fleet)
     return identity
 

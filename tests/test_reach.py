@@ -7,14 +7,18 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable
-from edge.uplink.reach import try_handshake, unavailable
-from tests.certificates import Authority
+from edge.trust.claim import pin_of
+from edge.uplink.reach import Dates, Tls, address_of, pinned_context, try_handshake, unavailable
+from tests.certificates import DAY, Authority, tls_door
 
 
 @contextmanager
@@ -63,3 +67,45 @@ def test_a_failure_of_another_kind_is_told_in_its_own_words() -> None:
     assert told == (
         "broker mqtt://10.0.0.1: [Errno 101] Network is unreachable; check the network, and that the broker runs"
     )
+
+
+def test_without_a_clock_dates_do_not_count_but_chain_and_name_do() -> None:
+    """A board without a battery starts in 1970, or when it was last switched off."""
+    long_ago = datetime.now(UTC) - 1000 * DAY
+    floor_s = (long_ago - 2 * DAY).timestamp()
+    with tls_door(server_now=long_ago) as door:
+        with pytest.raises(BrokerUnavailable, match="certificate has expired"):
+            try_handshake(door.config(), timeout_s=5)
+        unsure = Tls(dates=lambda: Dates(believed=False, floor_s=floor_s))
+        try_handshake(door.config(), timeout_s=5, tls=unsure)
+        with pytest.raises(BrokerUnavailable, match="certificate"):
+            try_handshake(door.config(ca_file=door.board.certificate), timeout_s=5, tls=unsure)
+    with tls_door(host="elsewhere.example") as door, pytest.raises(BrokerUnavailable, match="not valid for"):
+        try_handshake(door.config(), timeout_s=5, tls=unsure)
+
+
+def test_without_a_clock_what_ended_before_the_floor_is_refused() -> None:
+    long_ago = datetime.now(UTC) - 1000 * DAY
+    after = Tls(dates=lambda: Dates(believed=False, floor_s=datetime.now(UTC).timestamp()))
+    ended = "had ended before this board last knew the time; somebody else may be answering"
+    with tls_door(server_now=long_ago) as door, pytest.raises(BrokerUnavailable, match=ended):
+        try_handshake(door.config(), timeout_s=5, tls=after)
+
+
+def test_a_pinned_broker_is_known_by_its_key_and_by_nothing_else() -> None:
+    long_ago = datetime.now(UTC) - 1000 * DAY
+    with tls_door(host="elsewhere.example", server_now=long_ago) as door:
+        host, port = address_of(door.config())
+        for pin, right in ((pin_of(server_key(host, port)), True), ("P" * 22, False)):
+            context = pinned_context(pin)
+            with socket.create_connection((host, port), 5) as plain:
+                if right:
+                    context.wrap_socket(plain, server_hostname=host).close()
+                else:
+                    with pytest.raises(ssl.SSLError, match="not the one that the claim names"):
+                        context.wrap_socket(plain, server_hostname=host)
+
+
+def server_key(host: str, port: int) -> PublicKeyTypes:
+    pem = ssl.get_server_certificate((host, port), timeout=5)
+    return x509.load_pem_x509_certificate(pem.encode()).public_key()

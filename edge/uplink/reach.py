@@ -71,6 +71,9 @@ def unavailable(broker: BrokerConfig, error: Exception) -> BrokerUnavailable:
                 f"it must be valid today by this board's clock, for the name {host}, and signed under "
                 "broker.ca_file; somebody else may be answering in the broker's place"
             )
+        case Stranger():
+            why = str(error.args[0])
+            remedy = "somebody else may be answering in the broker's place, or it has another key now"
         case ssl.SSLError():
             why = f"TLS failed ({error.reason or error})"
             remedy = (
@@ -127,6 +130,10 @@ def silence(broker: BrokerConfig, timeout_s: float) -> str:
     )
 
 
+class Stranger(ssl.SSLError):
+    """The other side is well-formed, and not the one that we look for."""
+
+
 class _TlsSocket(ssl.SSLSocket):
     """Closes itself when its handshake fails, because paho then forgets it open."""
 
@@ -151,7 +158,7 @@ def pinned_context(pin: str) -> ssl.SSLContext:
             certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             if pin_of(certificate.public_key()) != pin:
                 self.close()
-                raise ssl.SSLError("its key is not the one that the claim names")
+                raise Stranger("its key is not the one that the claim names")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -230,7 +237,7 @@ def _socket_class(context: ssl.SSLContext, dates: Dates) -> type[_TlsSocket]:
             certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             if certificate.not_valid_after_utc.timestamp() < dates.floor_s:
                 self.close()
-                raise ssl.SSLError("its certificate had ended before this board last knew the time")
+                raise Stranger("its certificate had ended before this board last knew the time")
 
     return Undated
 
