@@ -172,7 +172,7 @@ def _row(one: Refused) -> dict[str, object]:
         "device": one.device,
         "topic": one.topic,
         "sha256": one.sha256,
-        "payload": one.payload,
+        "payload": one.payload[:MAX_EVENT_BYTES],
         "reason": one.reason,
         "detail": one.detail,
         "chain": None if one.place is None else one.place.chain,

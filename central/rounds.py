@@ -43,11 +43,6 @@ def note_revocations(connection: Connection, revoked: Mapping[str, str], now_ms:
     insert_new(connection, tables.revocation, rows, ["kid"])
 
 
-def noted_revocations(connection: Connection) -> set[str]:
-    """Keys whose revocation is recorded."""
-    return set(connection.execute(select(tables.revocation.c.kid).distinct()).scalars())
-
-
 def _ends(connection: Connection, device: str) -> list[tuple[int, int]]:
     event, chain = tables.event.c, tables.chain.c
     rows = connection.execute(

@@ -6,7 +6,6 @@ The only place that knows which of the two it is, but for the words of their dia
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -29,7 +28,8 @@ BUSY_S = 30
 _MIGRATION_LOCK = 0x4841444952
 """ASCII "HADIR": PostgreSQL's advisory lock under which one of several consumers migrates."""
 
-log = logging.getLogger(__name__)
+_SOON = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
+"""libpq waits for ever for a server that went away without a word: seconds, seconds and milliseconds."""
 
 
 def open_database(url: str, folder: Path) -> Engine:
@@ -44,7 +44,9 @@ def open_database(url: str, folder: Path) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(address, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_size=2)
+    return create_engine(
+        address, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_size=2, connect_args=_SOON
+    )
 
 
 @contextmanager
