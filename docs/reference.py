@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from `edge/config.py`, so that the two cannot differ (`make docs`)."""
+"""Writes the pages of configuration from the code, so that the two cannot differ (`make docs`)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import inspect
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from central.config import CentralConfig
 from edge import config
 from edge.settings import allowed
 
-TARGET = Path(__file__).with_name("configuration.md")
+FOLDER = Path(__file__).parent
 
-INTRODUCTION = """\
+BOARD = """\
 # Configuration of a board
 
 One TOML file, by default `/etc/hadir/edge.toml`; `hadir-provision init` writes one for each board. A key that is left
@@ -23,10 +24,27 @@ by `make docs`.
 """
 
 
-def configuration() -> str:
-    """The whole page."""
-    sections = get_type_hints(config.Config)
-    return INTRODUCTION + "".join(_section(name, kind) for name, kind in sections.items())
+SERVER = """\
+# Configuration of the server
+
+One TOML file, by default `/etc/hadir/central.toml`; `hadir-provision consumer add` writes one for each consumer. A key
+that is left out has the default given here. Relative paths are relative to the file's own folder. An unknown key, a
+wrong type or a value that is not allowed stops the start with a message that names all of it. What each part is for,
+and how to run the server: [central.md](central.md). This page is made from `central/config.py` by `make docs`.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Every page by its file's name."""
+    return {
+        "configuration.md": _page(BOARD, config.Config),
+        "central-configuration.md": _page(SERVER, CentralConfig),
+    }
+
+
+def _page(introduction: str, kind: type) -> str:
+    sections = get_type_hints(kind)
+    return introduction + "".join(_section(name, section) for name, section in sections.items())
 
 
 def _section(name: str, kind: Any) -> str:
@@ -71,4 +89,5 @@ def _notes(kind: Any) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(configuration(), encoding="utf-8")
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

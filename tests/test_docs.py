@@ -17,9 +17,12 @@ from edge.errors import HadirError
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_configuration_page_is_what_the_code_says() -> None:
-    made = runpy.run_path(str(ROOT / "docs/reference.py"))["configuration"]()
-    assert (ROOT / "docs/configuration.md").read_text() == made, "run `make docs`"
+PAGES = runpy.run_path(str(ROOT / "docs/reference.py"))["pages"]()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_configuration_is_what_the_code_says(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text() == PAGES[page], "run `make docs`"
 
 
 def test_every_target_of_the_readme_exists() -> None:

@@ -1,4 +1,4 @@
-"""The units for the board are what systemd accepts."""
+"""The units for board and server are what systemd accepts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def machine(tmp_path: Path) -> Path:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed here (Debian package systemd)")
     shutil.copytree("/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
-    for program in (tmp_path / "opt/hadir/bin/hadir-edge", tmp_path / "bin/systemctl"):
-        program.parent.mkdir(parents=True)
+    programs = ("opt/hadir/bin/hadir-edge", "opt/hadir/bin/hadir-central", "bin/systemctl")
+    for program in (tmp_path / name for name in programs):
+        program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
     folder = tmp_path / "etc/systemd/system"
@@ -58,3 +59,20 @@ def test_the_unit_leaves_the_clock_readable() -> None:
     settings = [line.split("=")[0] for line in DAEMON.read_text().splitlines() if not line.startswith("#")]
     assert "ProtectClock" not in settings
     assert "NoNewPrivileges" in settings
+
+
+def test_the_servers_unit_takes_all_that_a_server_does_not_need() -> None:
+    settings = {
+        line.partition("=")[0]: line.partition("=")[2]
+        for line in (ROOT / "systemd" / "hadir-central.service").read_text().splitlines()
+        if "=" in line and not line.startswith("#")
+    }
+    assert settings["CapabilityBoundingSet"] == ""
+    assert settings["ProtectSystem"] == "strict"
+    assert {
+        settings[name] for name in ("NoNewPrivileges", "ProtectClock", "PrivateDevices", "ProtectHome")
+    } == {"yes"}
+    assert settings["User"] not in {"", "root", "hadir"}, (
+        "a user of its own: the board's may be on the same machine"
+    )
+    assert settings["RestartPreventExitStatus"] == "65 78"
