@@ -223,7 +223,7 @@ def _reconcile(options: argparse.Namespace, config: CentralConfig, engine: Engin
     for one in found:
         if one.resend_from is not None:
             print(
-                f"{one.device}: on the board, `hadir-edge resend --chain={one.chain} --from={one.resend_from}`",
+                f"{one.device}, chain {one.chain}: on the board, `hadir-edge resend --from {one.resend_from}`",
                 file=sys.stderr,
             )
     return NOT_WHOLE if found else 0

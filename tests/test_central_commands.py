@@ -255,7 +255,7 @@ def test_reconcile_says_from_where_each_board_must_send_again(ask: Ask, office: 
         "2-3",
         2,
     )
-    assert err == f"door-01: on the board, `hadir-edge resend --chain={chain.chain} --from=2`\n"
+    assert err == f"door-01, chain {chain.chain}: on the board, `hadir-edge resend --from 2`\n"
 
 
 def test_alerts_are_listed_until_they_are_closed(ask: Ask, office: Office, chain: Chain) -> None:

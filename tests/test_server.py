@@ -204,3 +204,152 @@ def test_a_token_that_is_not_believed_is_receipted_as_refused_and_no_outbox_wedg
     receipt = site.receipts.wait_for(3)
     assert [(one.seq, one.reason) for one in receipt.refused] == [(2, "bad-signature")]
     assert [seq for seq, _ in stored(database)] == [1, 3]
+
+
+# What goes wrong around it
+
+
+def test_what_is_here_when_it_is_told_to_stop_is_stored_and_receipted_still(
+    site: Site, board: Board, database: Engine
+) -> None:
+    for token in [board.next() for _ in range(20)]:
+        site.publish(board.topic, token)
+    assert site.central.stop() == 0
+    kept = len(stored(database))
+    assert [seq for seq, _ in stored(database)] == list(range(1, kept + 1))
+    if kept:
+        assert site.receipts.wait_for(kept).hash == board.tokens[kept - 1].hash
+
+
+def test_what_was_stored_and_not_receipted_is_receipted_when_it_comes_again(
+    broker: str, fleet: Fleet, board: Board, database: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """Killed between commit and receipt; the board sends again, to whichever consumer there is."""
+    config = configured(fleet, tmp_path, broker, database_url)
+    killer = ("-m", "tests.killed_central", "batch-committed")
+    with publishing(broker) as publish, receipts(broker, fleet) as read:
+        with consuming(config, module=killer) as central:
+            publish(board.topic, board.next())
+            assert central.process.wait(WAIT_S) == -signal.SIGKILL
+        assert [seq for seq, _ in stored(database)] == [1]
+        assert read.taken == []
+        with consuming(config):
+            publish(board.topic, board.tokens[0].compact)
+            assert read.wait_for(1).hash == board.tokens[0].hash
+    assert [seq for seq, _ in stored(database)] == [1]
+
+
+@pytest.mark.parametrize("step", [step.value for step in Step])
+def test_killed_at_any_step_nothing_is_lost_or_doubled(
+    fleet: Fleet, board: Board, tmp_path: Path, step: str
+) -> None:
+    with embedded_broker() as url, publishing(url) as publish, receipts(url, fleet) as read:
+        config = configured(fleet, tmp_path, url, "sqlite:///central.db")
+        with consuming(config, module=("-m", "tests.killed_central", step)) as central:
+            publish(board.topic, board.next())
+            assert central.process.wait(WAIT_S) == -signal.SIGKILL
+        with consuming(config) as central:
+            publish(board.topic, board.tokens[0].compact)
+            publish(board.topic, board.next())
+            assert read.wait_for(2).hash == board.tokens[1].hash
+            assert central.stop() == 0
+    with opened("sqlite:///central.db", tmp_path) as engine:
+        assert stored(engine) == [(seq, token.compact) for seq, token in enumerate(board.tokens, 1)]
+
+
+def test_while_the_database_is_away_nothing_is_acknowledged_and_then_all_is_stored(
+    fleet: Fleet, board: Board, tmp_path: Path
+) -> None:
+    with embedded_broker() as url, publishing(url) as publish, receipts(url, fleet) as read:
+        config = configured(fleet, tmp_path, url, "sqlite:///central.db")
+        with consuming(config) as central:
+            publish(board.topic, board.next())
+            read.wait_for(1)
+            (tmp_path / "central.db").rename(tmp_path / "elsewhere.db")
+            (tmp_path / "central.db").mkdir()
+            hidden = [tmp_path / f"central.db-{end}" for end in ("wal", "shm")]
+            for path in hidden:
+                if path.exists():
+                    path.rename(tmp_path / path.name.replace("central", "elsewhere"))
+            publish(board.topic, board.next())
+            said = central.said("Nothing that was committed is lost")
+            (tmp_path / "central.db").rmdir()
+            for path in tmp_path.glob("elsewhere.db*"):
+                path.rename(tmp_path / path.name.replace("elsewhere", "central"))
+            assert said, central.log()
+            assert read.wait_for(2).hash == board.tokens[1].hash
+
+
+def test_over_tls_with_an_access_list_it_consumes_and_says_once_where_it_may_not_receipt(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    acl = "user central-1\ntopic read hadir/v1/+/up/#\nuser door-01\ntopic write hadir/v1/door-01/up/#\n"
+    (tmp_path / "acl").write_text(acl)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "acl").chmod(0o644)
+    board = Board(fleet)
+    with tls_door(extra=f"acl_file {tmp_path / 'acl'}") as door:
+        pair = door.authority.issue("central-1")
+        files = (
+            f'ca_file = "{door.authority.certificate}"\ncert_file = "{pair.certificate}"\n'
+            f'private_key_file = "{pair.key}"'
+        )
+        config = configured(fleet, tmp_path / "central", door.url, "sqlite:///central.db", broker_files=files)
+        with consuming(config) as central, door.publishing() as publish:
+            publish(board.topic, board.next())
+            publish(board.topic, board.next())
+            assert central.said("publishing refused: Not authorized"), central.log()
+            assert central.stop() == 0
+            assert central.log().count("publishing refused") == 1
+    with opened("sqlite:///central.db", tmp_path / "central") as engine:
+        assert [seq for seq, _ in stored(engine)] == [1, 2]
+
+
+# What stops it from starting
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (lambda folder: (folder / "central-1.toml").write_text("[broker]"), os.EX_CONFIG, "broker.url: is missing"),
+        (lambda folder: (folder / "receipt.pem").unlink(), os.EX_CONFIG, "receipt.pem: the private key cannot be read"),
+        (lambda folder: (folder / "receipt.pem").chmod(0o644), os.EX_CONFIG, "receipt.pem"),
+        (lambda folder: (folder / "central.db").mkdir(), os.EX_UNAVAILABLE, "unable to open database file"),
+        (lambda folder: None, os.EX_UNAVAILABLE, "check that it runs, and its address"),
+    ],
+    ids=["configuration", "key", "key's mode", "database", "broker"],
+)
+def test_what_is_wrong_at_the_start_is_one_line(
+    fleet: Fleet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    code: int,
+    said: str,
+) -> None:
+    with ScriptedBroker() as gone:
+        url = gone.url
+    config = configured(fleet, tmp_path, url, "sqlite:///central.db")
+    change(tmp_path)
+    with usual_signals():
+        assert main(["run", "--config", str(config)]) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("hadir-central: ")
+    assert said in last
+
+
+def test_the_service_manager_is_told_when_it_is_ready_and_that_it_lives(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, embedded_broker() as url:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(WAIT_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        config = configured(fleet, tmp_path, url, "sqlite:///central.db")
+        with consuming(config) as central:
+            assert manager.recv(1024) == b"READY=1\nSTATUS=consuming"
+            assert manager.recv(1024).startswith(b"WATCHDOG=1\nSTATUS=")
+            central.process.terminate()
+            while (said := manager.recv(1024)) != b"STOPPING=1":
+                assert said.startswith(b"WATCHDOG=1")
