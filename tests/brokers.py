@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from urllib.parse import urlsplit
@@ -38,12 +39,16 @@ BROKERS: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 
 @contextmanager
-def publishing(url: str, client_id: str = "door-01", *, waits: bool = True) -> Iterator[Publish]:
+def publishing(
+    url: str, client_id: str = "door-01", *, waits: bool = True, context: ssl.SSLContext | None = None
+) -> Iterator[Publish]:
     """A connected client; yields what publishes, and waits for each acknowledgement unless told not to."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+    if context is not None:
+        client.tls_set_context(context)
     client.connect(address.hostname, address.port, clean_start=True)
     client.loop_start()
 

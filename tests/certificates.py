@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.config import BrokerConfig
-from tests.brokers import mosquitto
+from tests.brokers import Publish, mosquitto, publishing
 
 DAY = timedelta(days=1)
 
@@ -109,6 +110,12 @@ class TlsDoor:
             f'cert_file = "{self.board.certificate}"\nprivate_key_file = "{self.board.key}"\n'
         )
 
+    def publishing(self) -> AbstractContextManager[Publish]:
+        """What publishes with the board's certificate."""
+        context = ssl.create_default_context(cafile=self.authority.certificate)
+        context.load_cert_chain(self.board.certificate, self.board.key)
+        return publishing(self.url, self.board.certificate.stem, context=context)
+
     def config(self, **changes: object) -> BrokerConfig:
         files = {
             "url": self.url,
@@ -120,7 +127,10 @@ class TlsDoor:
 
 
 @contextmanager
-def tls_door(*, host: str = "127.0.0.1", server_now: datetime | None = None) -> Iterator[TlsDoor]:
+def tls_door(
+    *, host: str = "127.0.0.1", server_now: datetime | None = None, acl: str | None = None
+) -> Iterator[TlsDoor]:
+    """A door and its broker, which lets everybody do everything unless an access list is given."""
     with tempfile.TemporaryDirectory(prefix="hadir-tls-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -131,5 +141,8 @@ def tls_door(*, host: str = "127.0.0.1", server_now: datetime | None = None) -> 
             f"cafile {authority.certificate}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
             "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
         )
+        if acl is not None:
+            (folder / "acl").write_text(acl)
+            settings += f"acl_file {folder / 'acl'}\n"
         with mosquitto(settings) as url:
             yield TlsDoor(url.replace("mqtt://", "mqtts://"), authority, authority.issue("door-01"))

@@ -1,4 +1,4 @@
-"""`hadir-central` that dies by SIGKILL when it first comes by a named step: `python -m tests.killed_central STEP run …`."""
+"""`hadir-central` that dies by SIGKILL at a named step: `python -m tests.killed_central STEP run …`."""
 
 from __future__ import annotations
 

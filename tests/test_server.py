@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +17,13 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
+from central.cli import main
+from central.steps import Step
 from central.store import tables
-from central.store.database import reading
+from central.store.database import reading, writing
+from demo.broker import embedded_broker
 from demo.central import Consuming, consuming, write_config
 from edge.records import ChainPosition, ClockState, TimeReading
 from edge.trust.events import start_claims
@@ -27,7 +33,10 @@ from edge.trust.receipts import RECEIPT_TYP, Receipt, head_claims, verify_receip
 from edge.trust.tokens import EVENT_TYP, HEAD_TYP
 from provisioning.fleet import DEVICES_FILE, KEYS_FILE, Fleet
 from tests.brokers import BROKERS, Publish, publishing
-from tests.test_central import Board, altered
+from tests.certificates import tls_door
+from tests.databases import opened
+from tests.peers import ScriptedBroker
+from tests.test_central import Board, altered, usual_signals
 
 WAIT_S = 30
 
@@ -39,6 +48,7 @@ def configured(
     database_url: str,
     name: str = "central-1",
     devices: Path | None = None,
+    broker_files: str = "",
 ) -> Path:
     """A consumer's configuration; the boards are the fleet's, or those of another registry."""
     return write_config(
@@ -50,6 +60,7 @@ def configured(
         receipt_key=fleet.signing_key("receipt"),
         database_url=database_url,
         name=name,
+        broker_files=broker_files,
     )
 
 
@@ -257,39 +268,32 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(
         assert stored(engine) == [(seq, token.compact) for seq, token in enumerate(board.tokens, 1)]
 
 
-def test_while_the_database_is_away_nothing_is_acknowledged_and_then_all_is_stored(
-    fleet: Fleet, board: Board, tmp_path: Path
+def test_while_the_database_fails_nothing_is_acknowledged_and_then_all_is_stored(
+    fleet: Fleet, board: Board, database: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    with embedded_broker() as url, publishing(url) as publish, receipts(url, fleet) as read:
-        config = configured(fleet, tmp_path, url, "sqlite:///central.db")
-        with consuming(config) as central:
-            publish(board.topic, board.next())
-            read.wait_for(1)
-            (tmp_path / "central.db").rename(tmp_path / "elsewhere.db")
-            (tmp_path / "central.db").mkdir()
-            hidden = [tmp_path / f"central.db-{end}" for end in ("wal", "shm")]
-            for path in hidden:
-                if path.exists():
-                    path.rename(tmp_path / path.name.replace("central", "elsewhere"))
-            publish(board.topic, board.next())
-            said = central.said("Nothing that was committed is lost")
-            (tmp_path / "central.db").rmdir()
-            for path in tmp_path.glob("elsewhere.db*"):
-                path.rename(tmp_path / path.name.replace("elsewhere", "central"))
-            assert said, central.log()
-            assert read.wait_for(2).hash == board.tokens[1].hash
+    with (
+        embedded_broker() as url,
+        publishing(url) as publish,
+        receipts(url, fleet) as read,
+        consuming(configured(fleet, tmp_path, url, database_url)) as central,
+    ):
+        publish(board.topic, board.next())
+        read.wait_for(1)
+        with writing(database) as connection:
+            connection.execute(text("ALTER TABLE event RENAME TO elsewhere"))
+        publish(board.topic, board.next())
+        assert central.said("Nothing that was committed is lost"), central.log()
+        with writing(database) as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO event"))
+        assert read.wait_for(2).hash == board.tokens[1].hash
 
 
 def test_over_tls_with_an_access_list_it_consumes_and_says_once_where_it_may_not_receipt(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     acl = "user central-1\ntopic read hadir/v1/+/up/#\nuser door-01\ntopic write hadir/v1/door-01/up/#\n"
-    (tmp_path / "acl").write_text(acl)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    (tmp_path / "acl").chmod(0o644)
     board = Board(fleet)
-    with tls_door(extra=f"acl_file {tmp_path / 'acl'}") as door:
+    with tls_door(acl=acl) as door:
         pair = door.authority.issue("central-1")
         files = (
             f'ca_file = "{door.authority.certificate}"\ncert_file = "{pair.certificate}"\n'
@@ -312,8 +316,16 @@ def test_over_tls_with_an_access_list_it_consumes_and_says_once_where_it_may_not
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        (lambda folder: (folder / "central-1.toml").write_text("[broker]"), os.EX_CONFIG, "broker.url: is missing"),
-        (lambda folder: (folder / "receipt.pem").unlink(), os.EX_CONFIG, "receipt.pem: the private key cannot be read"),
+        (
+            lambda folder: (folder / "central-1.toml").write_text("[broker]"),
+            os.EX_CONFIG,
+            "broker.url: is missing",
+        ),
+        (
+            lambda folder: (folder / "receipt.pem").unlink(),
+            os.EX_CONFIG,
+            "receipt.pem: the private key cannot be read",
+        ),
         (lambda folder: (folder / "receipt.pem").chmod(0o644), os.EX_CONFIG, "receipt.pem"),
         (lambda folder: (folder / "central.db").mkdir(), os.EX_UNAVAILABLE, "unable to open database file"),
         (lambda folder: None, os.EX_UNAVAILABLE, "check that it runs, and its address"),

@@ -100,7 +100,7 @@ evidence = Table(
     Column("device", Text, nullable=False),  # of the topic; empty where that is no board's
     Column("topic", Text, nullable=False),
     Column("sha256", Text, nullable=False),  # of the whole payload
-    Column("payload", LargeBinary, nullable=False),  # at most 4 KiB of it, which is all that an event can have
+    Column("payload", LargeBinary, nullable=False),  # at most 4 KiB of it: all that an event can be
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("chain", Text),  # as the token says, which proves nothing
