@@ -80,9 +80,9 @@ def best_date(mono_ms: int, readings: Sequence[ClockReading]) -> Dated | None:
 
 
 def clock_row(chain_id: int, received: Received) -> dict[str, object] | None:
-    """The row of `clock` that an event gives; None where it is no `clock:1`, or one of a clock that is not set."""
+    """The row of `clock` that an event gives; None where it is no `clock:1`, or its clock is not to be believed."""
     event = received.event
-    if event.type != CLOCK or event.clock is not ClockState.SYNCED:
+    if event.type != CLOCK or event.clock is not ClockState.SYNCED or received.ahead:
         return None
     return {
         "chain_id": chain_id,

@@ -97,6 +97,7 @@ def test_events_are_told_with_how_they_are_believed_and_how_good_their_time_is(
 def test_a_day_is_one_of_the_sites_time_zone(ask: Ask, office: Office, chain: Chain) -> None:
     office.take(chain.start())
     chain.later(3700)
+    office.now_s += 3700
     office.take(chain.attend())  # 00:01 of the 25th in Jakarta, the 24th still in UTC
     assert [event["seq"] for event in objects(ask, "events", "--day", "2025-11-24")] == [1]
     assert [event["seq"] for event in objects(ask, "events", "--day", "2025-11-25")] == [2]

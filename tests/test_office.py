@@ -130,7 +130,7 @@ def test_a_boards_token_on_anothers_topic_is_an_alert_of_the_topics_board(
 def test_a_topic_that_is_no_boards_is_kept_too(office: Office, chain: Chain) -> None:
     start = chain.start()
     assert office.take(type(start)("hadir/v1/EVIL\n/up/event", start.payload, lambda: None)) == []
-    assert office.evidence() == [("", "wrong-owner", 1)]
+    assert office.evidence() == [("", "wrong-owner", None)]
 
 
 def test_what_came_before_its_key_was_known_is_taken_up_when_it_is(
@@ -277,6 +277,14 @@ def test_a_token_from_the_future_is_stored_and_flagged(office: Office, chain: Ch
     office.take(chain.message(1), chain.attend())
     assert office.alerts() == [("ahead", "door-01", 2)]
     assert office.beliefs() == [("A", 1, "counted"), ("A", 2, "counted")]
+
+
+def test_a_clock_that_is_ahead_dates_neither_itself_nor_others(office: Office, chain: Chain) -> None:
+    """Once, one `clock:1` of a clock that was set wrong dated a whole boot."""
+    chain.clock, chain.real_ms = UNSYNCED, 0
+    office.take(chain.start(), chain.set_clock(NOW_MS + 86_400_000))
+    assert times(office) == [(1, None, "unknown"), (2, None, "unknown")]
+    assert office.alerts() == [("ahead", "door-01", 2)]
 
 
 # Keys
