@@ -30,8 +30,10 @@ from edge.evaluate.figures import Figure, commit, machine, one, write_json
 from edge.steps import Step
 from provisioning.fleet import KEYS_FILE
 from torture.aim import Aim, take_aim
+from torture.central import MUTATIONS as SERVER_MUTATIONS
 from torture.door import PASSES, ROOT, Door, Life, Shot, make_door
 from torture.kept import Kept
+from torture.mutations import MUTATIONS
 from torture.stored import read_stored
 from torture.verdict import Verdict, judge, strangers
 
@@ -149,7 +151,7 @@ class Rig:
 
 
 @contextmanager
-def rig(door: Door, folder: Path) -> Iterator[Rig]:
+def rig(door: Door, folder: Path, mutation: str | None = None) -> Iterator[Rig]:
     """Start a broker and a server of their own for this door's boards. Raises BrokerUnavailable without Mosquitto."""
     path = program()
     if path is None:
@@ -165,7 +167,8 @@ def rig(door: Door, folder: Path) -> Iterator[Rig]:
         receipt_key=fleet.signing_key("receipt"),
     )
     aim = folder / "aim"
-    server = (sys.executable, "-m", "torture.central", "--config", str(config), "--aim", str(aim))
+    options = ("--mutation", mutation) if mutation else ()
+    server = (sys.executable, "-m", "torture.central", "--config", str(config), "--aim", str(aim), *options)
     with _broker(path, port) as broker:
         running = Rig(
             broker, Kept("server", server, folder / "log", lambda said: SERVES in said), config, aim, port
@@ -199,7 +202,14 @@ def _broker(path: str, port: int) -> Iterator[Kept]:
 
 
 def run(
-    folder: Path, seed: int, *, lives: int, random_kills: int, workers: int = 1, ways: int = len(TARGETS)
+    folder: Path,
+    seed: int,
+    *,
+    lives: int,
+    random_kills: int,
+    workers: int = 1,
+    ways: int = len(TARGETS),
+    mutation: str | None = None,
 ) -> Outcome:
     """Every life, shared among workers that each have a broker and a server; `ways` to die in each."""
     began_s = monotonic()
@@ -215,6 +225,7 @@ def run(
                 range(worker, lives, workers),
                 len(range(worker, random_kills, workers)),
                 ways,
+                mutation,
             )
             for worker in range(workers)
         ]
@@ -225,21 +236,31 @@ def run(
 
 
 def _work(
-    door: Door, folder: Path, random: Random, lives: Sequence[int], random_kills: int, ways: int
+    door: Door,
+    folder: Path,
+    random: Random,
+    lives: Sequence[int],
+    random_kills: int,
+    ways: int,
+    mutation: str | None,
 ) -> Outcome:
     """Some lives in turn, with one broker and one server over all of them."""
     outcome = Outcome()
     lived: list[Life] = []
-    with rig(door, folder) as running:
+    of_server = mutation if mutation in SERVER_MUTATIONS else None
+    of_board = None if of_server else mutation
+    with rig(door, folder, of_server) as running:
         for number in lives:
-            life = new_life(door, running, f"{folder.name}-{number + 1}", archive_kept=number % 2 == 1)
+            life = new_life(
+                door, running, f"{folder.name}-{number + 1}", archive_kept=number % 2 == 1, mutation=of_board
+            )
             lived.append(life)
             for target in random.sample(TARGETS, ways):
                 _at_point(outcome, running, life, target, random)
             _end(running, life)
             _tell(f"outbox {number + 1}: {ways} ways to die, {life.history.head_seq} events")
         if random_kills:
-            life = new_life(door, running, f"{folder.name}-random", archive_kept=True)
+            life = new_life(door, running, f"{folder.name}-random", archive_kept=True, mutation=of_board)
             lived.append(life)
             _at_random(outcome, running, life, random, random_kills)
             _end(running, life)
@@ -260,10 +281,11 @@ def _unproven(config: Path) -> Iterator[str]:
         yield f"hadir-central verify: {proof.returncode}: {proof.stdout}{proof.stderr}"
 
 
-def new_life(door: Door, running: Rig, name: str, *, archive_kept: bool) -> Life:
+def new_life(door: Door, running: Rig, name: str, *, archive_kept: bool, mutation: str | None = None) -> Life:
     """A board of its own with no outbox yet, whose broker is this rig's."""
     changes = (*IMPATIENT, (ANY_BROKER, f"mqtt://127.0.0.1:{running.port}"))
-    return Life(door.new_board(name, archive_kept=archive_kept, changes=changes), archive_kept=archive_kept)
+    config = door.new_board(name, archive_kept=archive_kept, changes=changes)
+    return Life(config, archive_kept=archive_kept, mutation=mutation)
 
 
 def _at_point(outcome: Outcome, running: Rig, life: Life, target: Target, random: Random) -> None:
@@ -379,6 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 random_kills=options.random,
                 workers=options.workers,
                 ways=options.ways,
+                mutation=options.mutation,
             )
     except HadirError as error:
         print(f"torture: {error}", file=sys.stderr)
@@ -405,6 +428,11 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=WORKERS,
         help="so many at a time, each with its own broker and server, default %(default)s",
+    )
+    parser.add_argument(
+        "--mutation",
+        choices=sorted({*MUTATIONS, *SERVER_MUTATIONS}),
+        help="build this error in; the run must fail",
     )
     return parser
 
