@@ -10,12 +10,15 @@ from pathlib import Path
 from edge.errors import CannotRecord, DiskFull, KeyFileError
 
 
-def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_durably(
+    path: Path, content: bytes, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """The old file or the new one, never a part of either; on disk when this returns.
 
-    Raises OSError; the old file is there then.
+    `owner` is user and group that it is to belong to from the first moment on. Raises OSError; the old file is
+    there then.
     """
-    temporary = _written_beside(path, content, mode)
+    temporary = _written_beside(path, content, mode, owner)
     temporary.replace(path)
     sync_folder(path.parent)
 
@@ -33,7 +36,7 @@ def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
-def _written_beside(path: Path, content: bytes, mode: int) -> Path:
+def _written_beside(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None = None) -> Path:
     """`.new` beside it, synced; a leftover of an earlier try makes room."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
@@ -41,6 +44,8 @@ def _written_beside(path: Path, content: bytes, mode: int) -> Path:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)  # the umask would narrow it
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -42,7 +42,7 @@ def _broker(options: argparse.Namespace) -> None:
     settings = _settings(fleet, options)
     before = _text(Path(settings.folder) / "mosquitto.conf")
     path = write_broker(fleet, settings, int(time.time()))
-    print(f"broker {settings.url}, claims at {settings.claim_address}: {path}")
+    print(f"broker {settings.url}, claims at {settings.claim_address}: {path}", flush=True)
     found = running(path)
     if options.run:
         if found:

@@ -16,6 +16,7 @@ from edge.trust.commands import Status
 from edge.trust.jws import parse_members
 from provisioning.cli_claims import add_fleet
 from provisioning.commands import LIFETIME_S, give
+from provisioning.consumers import renew_consumer
 from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.handover import Handover, Stage, announce, finish, missing, switch, uncertified
@@ -104,6 +105,9 @@ def _rotate_fleet(options: argparse.Namespace) -> None:
         _wait_for_boards(fleet, options.wait_s, Handover.of(fleet).version)
         fleet, handover = switch(fleet, reported_keys(fleet), int(time.time()))
         write_broker(fleet, BrokerSettings.of(fleet), int(time.time()))
+        for consumer in fleet.registry.consumers():
+            if consumer.revoked_s is None:
+                renew_consumer(fleet, consumer.name, now_s=int(time.time()))
         spread(fleet, int(time.time()))
         print(f"switched: keys document {handover.version}; root key {fleet.root_thumbprint}")
         print(

@@ -36,7 +36,5 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _renew(options: argparse.Namespace) -> None:
-    path = renew_consumer(open_fleet(options.fleet), options.name, now_s=int(time.time()))
-    print(
-        f"consumer {options.name}: {path} is good for two years more; copy it to the server and restart that"
-    )
+    folder = renew_consumer(open_fleet(options.fleet), options.name, now_s=int(time.time()))
+    print(f"consumer {options.name}: good for two years more; copy {folder} to the server and restart that")

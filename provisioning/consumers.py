@@ -50,17 +50,21 @@ def add_consumer(fleet: Fleet, name: str, *, now_s: int) -> Path:
 
 
 def renew_consumer(fleet: Fleet, name: str, *, now_s: int) -> Path:
-    """Issue another certificate for a consumer's key; its path. Raises InputError or KeyFileError."""
+    """Issue another certificate for a consumer's key, and give it the receipt key of now; the folder.
+
+    Raises InputError or KeyFileError.
+    """
     active_consumer(fleet, name)
     folder = fleet.folder / "consumers" / name
+    receipt = fleet.store.elliptic(RECEIPT)
     public = _public_key(folder / KEY_FILE)
     authority = fleet.authority()
     certificate = authority.issue_consumer(public, name, moment(now_s))
     with fleet.change("consumer-renew", name, now_s=now_s) as change:
         change.add_certificate(certificate, Role.CONSUMER, name)
-    path = folder / CERTIFICATE_FILE
-    write_durably(path, (pem(certificate) + authority.chain).encode(), 0o644)
-    return path
+    write_durably(folder / CERTIFICATE_FILE, (pem(certificate) + authority.chain).encode(), 0o644)
+    write_durably(folder / RECEIPT_FILE, _unencrypted(receipt))
+    return folder
 
 
 def active_consumer(fleet: Fleet, name: str) -> Consumer:

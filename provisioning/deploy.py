@@ -123,6 +123,14 @@ def write_broker(fleet: Fleet, settings: BrokerSettings, now_s: int) -> Path:
 def write_access(fleet: Fleet, now_s: int) -> None:
     """Write what changes with boards, claims and consumers: access lists, passwords, revocation list, authorities."""
     folder = Path(BrokerSettings.of(fleet).folder)
+    with fleet.writing():
+        contents = _access(fleet, now_s)
+        for name, content in contents.items():
+            write_durably(folder / name, content.encode(), owner=_mosquitto())
+    _let_mosquitto_read(folder, fleet.folder)
+
+
+def _access(fleet: Fleet, now_s: int) -> dict[str, str]:
     registry = fleet.registry
     revoked = [device.device for device in registry.devices() if device.revoked_s is not None]
     revoked += [consumer.name for consumer in registry.consumers() if consumer.revoked_s is not None]
@@ -132,16 +140,13 @@ def write_access(fleet: Fleet, now_s: int) -> None:
         for issued in registry.certificates()
         if issued.role is Role.AUTHORITY and issued.revoked_s is None
     ]
-    contents = {
+    return {
         "devices.acl": device_access(consumers, revoked),
         "claims.acl": claim_access(),
         "claims.passwd": claim_passwords(registry.claims(), now_s),
         "ca.crt": "".join(authorities),
         "crl.pem": (fleet.folder / "ca" / "crl.pem").read_text("ascii"),
     }
-    for name, content in contents.items():
-        write_durably(folder / name, content.encode())
-    _let_mosquitto_read(folder, fleet.folder)
 
 
 def server_pin(fleet: Fleet) -> str:
@@ -155,6 +160,12 @@ def broker_user() -> pwd.struct_passwd | None:
         return None
     known = {user.pw_name: user for user in pwd.getpwall()}
     return next(known[name] for name in USERS if name in known)
+
+
+def _mosquitto() -> tuple[int, int] | None:
+    """Whom its files belong to."""
+    user = broker_user()
+    return None if user is None else (user.pw_uid, user.pw_gid)
 
 
 def _ensure_certificate(fleet: Fleet, folder: Path, hosts: Sequence[str], now: datetime) -> None:

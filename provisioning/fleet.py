@@ -14,14 +14,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -59,6 +60,7 @@ from provisioning.registry import Change, Device, Registry, check_site, create_r
 
 FLEET_FILE = "fleet.json"
 REGISTRY_FILE = "registry.db"
+LOCK_FILE = "files.lock"
 DEVICES_FILE = "devices.jwks"
 KEYS_FILE = "keys.jws"
 DEFAULT_SITE = "main"
@@ -140,8 +142,19 @@ class Fleet:
         """A transaction on the registry, audited under the name of whoever runs this."""
         return self.registry.change(action, subject, who=audit.current_user(), now_s=now_s, **detail)
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Alone among all commands while files are made from the registry: the last to write has read the newest."""
+        with (self.folder / LOCK_FILE).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def write_devices(self) -> Path:
         """Write anew what servers verify against: `devices.jwks`, and all that each consumer's folder has of it."""
+        with self.writing():
+            return self._write_devices()
+
+    def _write_devices(self) -> Path:
         sites = {device.device: device.site for device in self.registry.devices()}
         entries: list[dict[str, Any]] = [
             {
@@ -175,6 +188,10 @@ class Fleet:
 
     def write_revocation_list(self, now_s: int) -> Path:
         """Issue the revocation list anew, for another year."""
+        with self.writing():
+            return self._write_revocation_list(now_s)
+
+    def _write_revocation_list(self, now_s: int) -> Path:
         with self.change("crl", "fleet", now_s=now_s) as change:
             number = change.next(CRL_NUMBER)
             change.detail["number"] = number

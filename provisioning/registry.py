@@ -19,7 +19,7 @@ from typing import Any
 
 from cryptography import x509
 
-from edge.errors import InputError, KeyFileError
+from edge.errors import InputError, KeyFileError, RetryLater
 from edge.records import Direction
 from edge.trust.admission import Purpose
 from edge.trust.identity import ID_PATTERN, check_device_id
@@ -245,18 +245,26 @@ class Registry:
     def change(self, action: str, subject: str, *, who: str, now_s: int, **detail: Any) -> Iterator[Change]:
         """One transaction and its entry in the audit; rolled back whole where the body raises.
 
-        `detail` may be added to by the body (`change.detail`), and holds no secrets.
+        `detail` may be added to by the body (`change.detail`), and holds no secrets. Raises RetryLater where another
+        command holds the registry for too long, or the disk is full.
         """
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            change = Change(connection, now_s, dict(detail))
-            yield change
-            audit.record(connection, action, subject, change.detail, who=who, now_s=now_s)
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                change = Change(connection, now_s, dict(detail))
+                yield change
+                audit.record(connection, action, subject, change.detail, who=who, now_s=now_s)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise RetryLater(
+                f"{self._path}: cannot be written now ({error}); nothing was changed. Another command may be at "
+                "work, or the disk full"
+            ) from error
 
     def counter(self, name: str) -> int:
         """The highest number given out; 0 before the first."""
@@ -608,6 +616,9 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
         )
         try:
+            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
             _migrate(connection, path)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from cryptography import x509
 
 from demo.boards import PASSPHRASE, QUICK_SCRYPT_N, add_board, make_fleet
 from edge.errors import InputError, KeyFileError
+from edge.records import Direction
 from edge.trust.fleetkeys import ENROL, USES, load_keys_document
 from edge.trust.identity import load_signing_key
+from edge.trust.jws import SigningKey
 from provisioning import fleet as provisioning_fleet
 from provisioning.authority import CRL_LIFETIME, pem
 from provisioning.fleet import DEVICES_FILE, FLEET_FILE, KEYS_FILE, Fleet, init_fleet, open_fleet
@@ -277,3 +280,27 @@ def test_a_key_that_is_not_its_certificates_issues_nothing(made: Fleet) -> None:
         KeyFileError, match=r"issuing\.crt is not for the key ca\.pem: .* rotate-fleet` again"
     ):
         made.authority()
+
+
+def test_files_are_made_by_one_command_at_a_time_and_the_last_has_read_the_newest(made: Fleet) -> None:
+    """Desk and administrator at once: each writes what the registry holds while it alone writes."""
+    inside, left = threading.Event(), threading.Event()
+
+    def wait_outside() -> None:
+        other = open_fleet(made.folder, ask=lambda: PASSPHRASE)
+        inside.wait(10)
+        other.write_devices()
+        left.set()
+        other.registry.close()
+
+    thread = threading.Thread(target=wait_outside)
+    thread.start()
+    with made.writing():
+        inside.set()
+        assert not left.wait(0.2), "nobody writes meanwhile"
+        with made.change("device-add", "door-09", now_s=1) as change:
+            change.add_device("door-09", "hq", Direction.IN)
+            key = SigningKey.generate()
+            change.add_key(key.kid, "door-09", key.public_jwk)
+    thread.join()
+    assert "door-09" in (made.folder / DEVICES_FILE).read_text()

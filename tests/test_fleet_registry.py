@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import InputError, KeyFileError
+from edge.errors import InputError, KeyFileError, RetryLater
 from edge.records import Direction
 from edge.trust.admission import Purpose
 from edge.trust.jws import SigningKey
@@ -303,3 +303,48 @@ def test_a_copy_is_whole(registry: Registry, tmp_path: Path) -> None:
     add_door(registry)
     registry.back_up(tmp_path / "copy.db")
     assert Registry(tmp_path / "copy.db").devices() == registry.devices()
+
+
+def test_a_registry_that_another_command_holds_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioning.registry.BUSY_TIMEOUT_S", 0.05)
+    registry = create_registry(tmp_path / "registry.db")
+    other = sqlite3.connect(tmp_path / "registry.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(RetryLater, match=r"registry\.db: cannot be written now .* nothing was changed"):
+        add_door(registry)
+    other.execute("ROLLBACK")
+    other.close()
+    add_door(registry)
+
+
+def test_a_full_disk_changes_nothing_and_is_told(registry: Registry, tmp_path: Path) -> None:
+    """SQLite's own limit on pages: to it that is a full disk."""
+    (pages,) = registry._connection.execute("PRAGMA page_count").fetchone()
+    registry._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def fill() -> None:
+        for number in range(200):
+            add_door(registry, f"door-{number:03}")
+
+    with pytest.raises(RetryLater, match="disk is full"):
+        fill()
+    registry._connection.execute("PRAGMA max_page_count = 1000000")
+    doors = len(registry.devices())
+    assert len(registry.device_keys()) == doors == len(list(registry.audit()))
+    add_door(registry, "door-999")
+
+
+def test_a_registry_with_a_damaged_page_is_refused_when_it_is_opened(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for number in range(50):
+        add_door(registry, f"door-{number:02}")
+    registry.close()
+    path = tmp_path / "registry.db"
+    content = bytearray(path.read_bytes())
+    content[8192:16384] = b"\xff" * 8192
+    path.write_bytes(content)
+    with pytest.raises(KeyFileError, match=r"registry\.db: the registry cannot be used"):
+        Registry(path)
