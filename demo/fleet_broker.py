@@ -55,5 +55,9 @@ def _serving(path: str, fleet: Fleet, log: Path) -> Iterator[None]:
                 return
         finally:
             process.terminate()
-            process.wait(STOP_S)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     raise BrokerUnavailable(f"mosquitto does not start: {log.read_text()}")

@@ -259,7 +259,7 @@ def _give_up(fleet: Fleet, change: Change, device: Device) -> None:
 def _alert(fleet: Fleet, claim: Claim, request: ClaimRequest, kid: str, now_s: int) -> Received:
     """A second board: take back what the first may have got, unless it is that board for certain already."""
     detail = f"presented by a second board ({request.board}, key {kid}) beside key {claim.request_kid}"
-    if claim.state is ClaimState.ALERT:
+    if claim.alert is not None:  # told once: whoever has the claim must not fill the audit
         return Received(Outcome.ALERT, claim, detail)
     state = ClaimState.USED if claim.state is ClaimState.USED else ClaimState.ALERT
     with fleet.change("claim-alert", claim.device, now_s=now_s, claim=claim.claim, kid=kid) as change:

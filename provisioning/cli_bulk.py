@@ -12,8 +12,7 @@ from provisioning.bulk import COLUMNS, read_boards, with_progress
 from provisioning.claims import DAY_S, LIFETIME_S, add_device
 from provisioning.fleet import open_fleet
 from provisioning.link import listener_of, spread
-
-CLAIM_FILE = "hadir-claim.json"
+from provisioning.serve import CLAIM_FILE
 
 
 def add_import(actions: Subparsers) -> None:

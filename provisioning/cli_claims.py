@@ -26,7 +26,7 @@ from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.qr import terminal_text, write_picture
 from provisioning.registry import ClaimState
-from provisioning.serve import Desk, at_the_desk
+from provisioning.serve import CLAIM_FILE, Desk, at_the_desk
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _again(options: argparse.Namespace) -> None:
 
 def _hand_out(fleet: Fleet, options: argparse.Namespace, claim: Claim) -> None:
     spread(fleet, int(time.time()))
-    path = options.file or fleet.board_folder(options.device) / "hadir-claim.json"
+    path = options.file or fleet.board_folder(options.device) / CLAIM_FILE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_durably(path, claim.file.encode())
     if options.qr is not None:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from edge.command import Subparsers
 from edge.errors import InputError, TokenRefused
 from edge.trust.commands import Status
 from edge.trust.jws import parse_members
+from edge.trust.members import integer, text
 from provisioning.cli_claims import add_fleet
 from provisioning.commands import LIFETIME_S, give
 from provisioning.consumers import renew_consumer
@@ -61,7 +62,8 @@ def add_commands(commands: Subparsers) -> None:
     fleet.add_argument("--finish", action="store_true", help="the last step: forget the old keys for good")
     fleet.set_defaults(act=_rotate_fleet)
     reconcile = commands.add_parser(
-        "reconcile", help="send the resends that `hadir-central reconcile --json` lists on standard input"
+        "reconcile",
+        help="send the resends that `hadir-central reconcile --format json` lists on standard input",
     )
     add_fleet(reconcile)
     reconcile.add_argument(
@@ -138,25 +140,26 @@ def _reconcile(options: argparse.Namespace) -> int:
     fleet = open_fleet(options.fleet)
     worst = 0
     for wanted in _resends(sys.stdin.buffer.read(MAX_LISTED_BYTES)):
-        args = {"chain": wanted["chain"], "from": wanted["from"]}
+        args = {"chain": wanted["chain"], "from": wanted["resend_from"]}
         given = give(fleet, wanted["device"], "resend", args, now_s=int(time.time()))
         worst = max(worst, _told(await_answer(fleet, given, options.wait_s, _ignore)))
     return worst
 
 
-def _resends(content: bytes) -> Iterable[Mapping[str, Any]]:
+def _resends(content: bytes) -> Sequence[Mapping[str, Any]]:
+    """Of the lines that `hadir-central reconcile --format json` prints, those that a board can do something about."""
     try:
-        resends = parse_members(content, "reconcile")["resends"]
-        for wanted in resends:
-            if not all(isinstance(wanted[name], str) for name in ("device", "chain")):
-                raise ValueError("a resend without device or chain")
-            if type(wanted["from"]) is not int:
-                raise ValueError("a resend without a number to begin from")
-    except (TokenRefused, ValueError, KeyError, TypeError) as error:
+        records = [parse_members(line, "a line") for line in content.splitlines() if line.strip()]
+        wanted = [record for record in records if record["resend_from"] is not None]
+        for record in wanted:
+            text(record, "device")
+            text(record, "chain")
+            integer(record, "resend_from", low=1)
+    except (TokenRefused, KeyError) as error:
         raise InputError(
-            f"standard input: not what `hadir-central reconcile --json` prints ({error}); pipe it into this"
+            f"standard input: not what `hadir-central reconcile --format json` prints ({error}); pipe it into this"
         ) from error
-    return list(resends)
+    return wanted
 
 
 def _told(given: Given) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edge.errors import InputError, RetryLater, TokenRefused
-from edge.files import read_bounded
+from edge.files import read_bounded, remove_durably
 from edge.trust.fleetkeys import MAX_TRAIL_BYTES
 from edge.trust.jws import parse_members
 from edge.trust.members import take
@@ -33,6 +33,9 @@ from provisioning.steps import DeskStep, reached
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "desk.lock"
+
+CLAIM_FILE = "hadir-claim.json"
+"""In a board's folder, unless it was written elsewhere; of no use once the board has come."""
 
 REPORTED = "keys-of:"
 """Before a board's id, in the registry's settings."""
@@ -199,6 +202,7 @@ class Desk:
         reached(DeskStep.USED_UP)
         self._clear_claim(arrival.claim.claim)
         reached(DeskStep.CLEARED)
+        remove_durably(self._fleet.board_folder(device) / CLAIM_FILE)
         self._tell(f"{device}: arrived; claim {arrival.claim.claim} is used up")
 
     def _note_keys(self, device: str, version: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from edge.config import load_config
 from edge.trust.jws import parse_object
+from provisioning.cli import main
 from provisioning.commands import give
 from provisioning.registry import Given
 from provisioning.rotation import begin
@@ -136,3 +139,40 @@ def test_a_board_whose_clock_was_never_set_is_told_for_its_present_boot(broker: 
     assert first.reason is not None
     assert first.reason.startswith("clock: this board does not know the time")
     assert second.status == "done"
+
+
+def test_without_anybody_at_the_desk_a_command_sits_down_there_itself(
+    broker: FleetBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board, folder = claimed(broker), str(broker.fleet.folder)
+    with running(board):
+        assert main(["send", folder, "door-01", "ping"]) == 0
+        assert "door-01: ping: done" in capsys.readouterr().out
+        assert main(["send", folder, "door-01", "set", '{"broker": {"url": "mqtts://evil"}}']) == 1
+        assert "refused: set: broker.url: is not to be set from afar" in capsys.readouterr().out
+    assert main(["send", folder, "door-01", "ping", "--wait-s", "0.5"]) == 69
+    assert "no answer within 0.5 s; it waits for the board" in capsys.readouterr().err
+    assert main(["send", folder, "door-01", "set", "{]"]) == 65
+    assert main(["send", folder, "door-02", "ping"]) == 65
+    with running(board):
+        wait_for(lambda: "command 3: ping" in log_of(board))
+
+
+def test_what_the_server_lacks_is_sent_again(
+    broker: FleetBroker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, folder = claimed(broker), str(broker.fleet.folder)
+    with running(board):
+        wait_for(lambda: "connected" in log_of(board))
+        outbox = board.outbox()
+        chain = outbox.head().chain
+        outbox.close()
+        record = {"device": "door-01", "chain": chain, "stored_seq": 0, "resend_from": 1, "missing": 1}
+        whole = record | {"device": "door-02", "resend_from": None}
+        lines = "".join(json.dumps(one) + "\n" for one in (record, whole))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+        assert main(["reconcile", folder]) == 0
+    assert "door-01: resend: done" in capsys.readouterr().out
+    for wrong in ("nothing", '{"device": "door-01"}', '{"device": 1, "chain": "x", "resend_from": 1}'):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(wrong.encode())))
+        assert main(["reconcile", folder]) == 65

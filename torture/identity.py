@@ -12,6 +12,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ RUN_S = 60.0
 """A run takes about a second; one that takes so long hangs."""
 
 SIGKILLED = -9
+LOG = Path(tempfile.gettempdir()) / "hadir-torture-identity.log"
+"""What all processes said, for whoever looks for the cause of a problem."""
+
 ROOT = Path(__file__).parent.parent
 
 CLAIM = (
@@ -186,18 +190,23 @@ def start(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """One of the programs in a process, ended with the block."""
     armed = [] if kill_at is None else ["--kill-at", kill_at.value, "--hit", str(hit)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "torture.killing", *armed, program, *arguments],
-        cwd=ROOT,
-        env=os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with LOG.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torture.killing", *armed, program, *arguments],
+            cwd=ROOT,
+            env=os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE},
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield process
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(RUN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def until(condition: Callable[[], bool], what: str, torture: Torture) -> bool:
