@@ -11,9 +11,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from central.verify import EVENT_TOPIC
+from edge.trust.claim import MAX_REQUEST_BYTES, REQUEST_TYP
+from edge.trust.commands import COMMAND_TYP, MAX_COMMAND_BYTES, MAX_REPLY_BYTES
+from edge.trust.fleetkeys import KEYS_TYP, MAX_TRAIL_BYTES
 from edge.trust.receipts import MAX_RECEIPT_BYTES, RECEIPT_TYP
-from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES
+from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES, REPLY_TYP
 from edge.uplink.session import EVENT_CONTENT_TYPE
+from provisioning.broker import CONSUMER_READS, CONSUMER_WRITES
 from tests.schemas import FOLDER
 
 DOCUMENT: dict[str, Any] = json.loads((FOLDER / "asyncapi.json").read_text(encoding="utf-8"))
@@ -142,12 +146,26 @@ def test_a_channel_describes_each_parameter_of_its_address_and_is_used(name: str
     assert f"#/channels/{name}" in used
 
 
-def test_what_it_says_of_events_and_receipts_is_what_the_code_does() -> None:
+def test_what_it_says_of_tokens_and_topics_is_what_the_code_does() -> None:
     messages = DOCUMENT["components"]["messages"]
     assert EVENT_TOPIC.fullmatch(DOCUMENT["channels"]["event"]["address"].replace("{device}", "door-01"))
     assert messages["event"]["contentType"] == EVENT_CONTENT_TYPE
     limits = {name: (payload["x-typ"], payload["maxLength"]) for name, payload in tokens(messages)}
-    assert limits == {"event": (EVENT_TYP, MAX_EVENT_BYTES), "receipt": (RECEIPT_TYP, MAX_RECEIPT_BYTES)}
+    assert limits == {
+        "event": (EVENT_TYP, MAX_EVENT_BYTES),
+        "receipt": (RECEIPT_TYP, MAX_RECEIPT_BYTES),
+        "reply": (REPLY_TYP, MAX_REPLY_BYTES),
+        "command": (COMMAND_TYP, MAX_COMMAND_BYTES),
+        "keys": (KEYS_TYP, MAX_TRAIL_BYTES),
+        "claimRequest": (REQUEST_TYP, MAX_REQUEST_BYTES),
+    }
+
+
+def test_it_has_every_topic_that_a_consumer_may_read_or_write() -> None:
+    described = {
+        channel["address"].replace("hadir/v1/{device}", "+") for channel in DOCUMENT["channels"].values()
+    }
+    assert {*CONSUMER_READS, *CONSUMER_WRITES} <= described
 
 
 def tokens(messages: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,13 +6,16 @@ Real processes: Mosquitto, `hadir-central run`, `hadir-edge run`. The board's an
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
@@ -22,8 +25,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from demo.door import DEVICE
 from demo.mosquitto import program
 from edge.trust.identity import write_signing_key
-from edge.trust.jws import SigningKey, decode_base64url, encode_base64url
+from edge.trust.jws import SigningKey, decode_base64url, encode_base64url, parse_object
 from tests.conftest import People
+from tests.schemas import FOLDER, fits
 from torture.door import PASSES, Door, Life, look_into, make_door
 from torture.receipts import ANY_BROKER, LAST_DRAIN_S, Rig, new_life, rig
 
@@ -222,6 +226,52 @@ def test_a_board_replaced_under_the_same_door_has_a_new_chain_and_the_old_one_is
     assert quarantined == [(RUN,)]
     assert "revoked-key" in site.alerts()
     assert "tamper" not in site.alerts()
+
+
+def test_whatever_board_and_server_say_is_what_the_contract_describes(site: Site) -> None:
+    """Every message of a whole run, by its topic, against docs/events/asyncapi.json and the schemas that it names."""
+    board = site.board("board")
+    with overheard(site.rig.port) as messages:
+        board.run()
+    seen = Counter(check(topic, payload) for topic, payload in messages)
+    assert seen["event"] == RUN
+    assert seen.keys() == {"event", "status", "health", "receipt"}
+
+
+@contextmanager
+def overheard(port: int) -> Iterator[list[tuple[str, bytes]]]:
+    heard: list[tuple[str, bytes]] = []
+    subscribed = Event()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.on_message = lambda _client, _data, message: heard.append((message.topic, bytes(message.payload)))
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect("127.0.0.1", port)
+    client.subscribe("hadir/#", qos=1)
+    client.loop_start()
+    assert subscribed.wait(20)
+    try:
+        yield heard
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def check(topic: str, payload: bytes) -> str:
+    """The channel of a message, which is as its document says."""
+    document = json.loads((FOLDER / "asyncapi.json").read_text())
+    addresses = {channel["address"]: name for name, channel in document["channels"].items()}
+    name = str(addresses[topic.replace(f"/{DEVICE}/", "/{device}/")])
+    described = document["components"]["messages"][name]["payload"]
+    if "x-claims" in described:
+        assert len(payload) <= described["maxLength"]
+        assert re.fullmatch(described["pattern"], payload.decode())
+        assert fits(name, parse_object(payload.split(b".")[1], "payload"))
+    else:
+        assert described["schema"]["$ref"] == f"./{name}.schema.json"
+        members = json.loads(payload)
+        assert fits(name, members), members
+        assert fits("head", parse_object(members["head"].split(".")[1].encode(), "head"))
+    return name
 
 
 def altered(token: str) -> str:

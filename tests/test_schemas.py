@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from edge.errors import TokenRefused
 from edge.records import ClockState
+from edge.trust.commands import Command, Status, command_claims, reply_claims
 from edge.trust.events import resigned_claims
+from edge.trust.jws import parse_object
 from edge.trust.receipts import parse_head, parse_receipt
 from edge.trust.tokens import ATTENDANCE, START, parse_event
+from provisioning.fleet import KEYS_FILE, Fleet
 from tests.schemas import FOLDER, fits, schema
-from tests.test_events import BAD, MAKERS, NEW_PLACE, READINGS, SYNCED, values, with_member
+from tests.test_events import BAD, IDENTITY, MAKERS, NEW_PLACE, READINGS, SYNCED, values, with_member
 from tests.test_receipts import COMMON, REFUSALS, REFUSED, changed, head, receipt
 from tests.test_tokens import MEMBERS
 from tests.test_tokens import changed as changed_attendance
@@ -124,6 +127,33 @@ def test_of_a_bad_list_of_refusals_schema_and_parser_say_the_same(value: object)
 def test_of_a_bad_receipt_and_a_bad_head_schema_and_parser_say_the_same(name: str, value: object) -> None:
     agree("receipt", changed(receipt(refused=(REFUSED,)), name, value))
     agree("head", changed(head(), name, value))
+
+
+def test_commands_and_their_answers_fit_their_schemas() -> None:
+    given = command_claims(
+        "urn:hadir:fleet:x",
+        "door-01",
+        jti="j" * 22,
+        n=7,
+        name="set",
+        args={"decide": {}},
+        now_s=1,
+        expires_s=2,
+    )
+    assert fits("command", given)
+    assert fits("command", given | {"boot": "boot"})
+    assert not fits("command", given | {"n": 0})
+    command = Command("j" * 22, 7, "set", {}, 1, 2, None)
+    answer = reply_claims(IDENTITY, command, SYNCED, Status.REFUSED, reason="n = 7: 7 was the last")
+    assert fits("reply", answer)
+    assert not fits("reply", answer | {"status": "perhaps"})
+
+
+def test_the_keys_document_of_a_fleet_fits_its_schema(fleet: Fleet) -> None:
+    document = (fleet.folder / KEYS_FILE).read_text().split()[-1]
+    claims = parse_object(document.split(".")[1].encode(), "payload")
+    assert fits("keys", claims)
+    assert not fits("keys", claims | {"version": 0})
 
 
 def test_receipts_and_heads_fit_their_schemas() -> None:
