@@ -108,6 +108,8 @@ class Downlink:
 
     def queue(self, outgoing: Outgoing) -> None:
         """Keep a message until a connection takes it."""
+        if len(self._unsent) == MAX_UNSENT:
+            log.warning("broker: %d answers wait for a connection; the oldest is given up", MAX_UNSENT)
         self._unsent.append(outgoing)
 
     def send(self, publish: Callable[[Outgoing], int | None]) -> None:
