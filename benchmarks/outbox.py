@@ -4,18 +4,21 @@
 since recording them one by one takes minutes and is the other figure) connects over TLS
 with its certificate to Mosquitto; `hadir-central run` verifies and stores them in SQLite
 and gives receipts. From the start of the publisher until the last receipt was taken; board,
-broker and server share the machine. Fails unless everything was receipted and stands in
-the server's chain in order.
+broker and server share the machine. `drain_alone_events_per_s` is the same with receipts
+from a process that verifies and stores nothing (`benchmarks.giver`): what the board itself
+can do. Both fail unless everything was receipted, which nothing is that did not come in order.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks.crowd_site import Site, authority_file, broker, certified, consumer
+from benchmarks.giver import giving
 from benchmarks.run import main, note
 from benchmarks.site import now_ms
 from demo.boards import make_fleet
@@ -45,15 +48,17 @@ SOMEONE = Attendance(track=1, person="E1", frames=3, similarity=0.7, margin=0.5,
 
 def measure(runs: int) -> Mapping[str, Figure]:
     """Both figures over so many runs, each with a new outbox, broker and server."""
-    commits, drains = [], []
+    commits, drains, alone = [], [], []
     for run in range(runs):
         note(f"run {run + 1} of {runs}")
         with tempfile.TemporaryDirectory() as folder, Outbox(Path(folder) / "outbox.db") as outbox:
             commits.append(committing(outbox))
-        drains.append(draining())
+        drains.append(draining(_central))
+        alone.append(draining(lambda site, url: giving(site, DEVICE, url)))
     return {
         "commit_events_per_s": Figure("1/s", tuple(commits)),
         "drain_events_per_s": Figure("1/s", tuple(drains)),
+        "drain_alone_events_per_s": Figure("1/s", tuple(alone)),
     }
 
 
@@ -67,8 +72,8 @@ def committing(outbox: Outbox) -> float:
     return COMMITTED / (now_ms() - begin) * 1000
 
 
-def draining() -> float:
-    """Events receipted by the server, a second, connecting included."""
+def draining(server: Callable[[Site, str], AbstractContextManager[object]]) -> float:
+    """Events receipted by this server at a broker's URL, a second, connecting included."""
     with tempfile.TemporaryDirectory(prefix="hadir-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # the broker's user is another where root measures
@@ -79,8 +84,12 @@ def draining() -> float:
             recorder = _recorder(outbox, key)
             note(f"signing {EVENTS:,} events")
             _seed(recorder)
-            with broker(site, 1) as url, consuming(consumer(site, "central-1", url, "sqlite:///central.db")):
+            with broker(site, 1) as url, server(site, url):
                 return _drained(site, recorder, url)
+
+
+def _central(site: Site, url: str) -> AbstractContextManager[object]:
+    return consuming(consumer(site, "central-1", url, "sqlite:///central.db"))
 
 
 def _drained(site: Site, recorder: Recorder, url: str) -> float:
