@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
+import threading
 from pathlib import Path
 
 from edge.errors import CannotRecord, DiskFull, KeyFileError
@@ -37,9 +39,9 @@ def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def _written_beside(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None = None) -> Path:
-    """`.new` beside it, synced; a leftover of an earlier try makes room."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
+    """A file of our own beside it, synced; what dead processes left there makes room."""
+    _remove_leftovers(path)
+    temporary = _beside(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -55,10 +57,22 @@ def _written_beside(path: Path, content: bytes, mode: int, owner: tuple[int, int
     return temporary
 
 
+def _beside(path: Path) -> Path:
+    """A name that no other process or thread uses: two may write the same file at once, and one of them wins."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_native_id()}.new")
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*-*.new"):
+        thread = leftover.name.removeprefix(f"{path.name}.").removesuffix(".new").partition("-")[2]
+        if leftover == _beside(path) or not Path(f"/proc/{thread}").exists():
+            leftover.unlink(missing_ok=True)
+
+
 def point_durably(link: Path, target: str) -> None:
     """Make a symbolic link lead to `target` in one step (rename(2)), on disk when this returns."""
-    temporary = link.with_name(f"{link.name}.new")
-    temporary.unlink(missing_ok=True)
+    _remove_leftovers(link)
+    temporary = _beside(link)
     temporary.symlink_to(target)
     temporary.replace(link)
     sync_folder(link.parent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 from edge.config import BrokerConfig
@@ -13,6 +15,8 @@ from provisioning.claims import Listener
 from provisioning.deploy import BrokerSettings, server_pin, write_access
 from provisioning.fleet import PROVISION_TLS, Fleet
 from provisioning.mosquitto import running
+
+LOCK_FILE = "spread.lock"
 
 
 def listener_of(fleet: Fleet) -> Listener:
@@ -40,9 +44,17 @@ def connect(fleet: Fleet) -> Client:
 
 
 def spread(fleet: Fleet, now_s: int) -> None:
-    """Write what servers and the broker must know of the registry, and have a broker on this machine read it."""
-    fleet.write_devices()
-    fleet.write_revocation_list(now_s)
-    write_access(fleet, now_s)
+    """Write what servers and the broker must know of the registry, and have a broker on this machine read it.
+
+    One process at a time: else one that has read the registry earlier could write later.
+    """
+    descriptor = os.open(fleet.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fleet.write_devices()
+        fleet.write_revocation_list(now_s)
+        write_access(fleet, now_s)
+    finally:
+        os.close(descriptor)
     for one in running(Path(BrokerSettings.of(fleet).folder) / "mosquitto.conf"):
         one.reload()

@@ -243,7 +243,7 @@ def test_the_last_answer_is_sent_again_after_a_start_because_nobody_knows_whethe
 
 
 def test_where_the_number_cannot_be_kept_nothing_is_done(board: Board) -> None:
-    board.folder.joinpath(f"{FILE}.new").mkdir()  # in the way of the write, also for root
+    board.folder.joinpath(FILE).mkdir()  # in the way of the write, also for root
     with pytest.raises(CannotRecord, match="the command's number cannot be written"):
         board.receive(token())
     assert board.done == []

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,7 +86,7 @@ def test_what_exists_is_not_created_again(tmp_path: Path) -> None:
 
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"mine")
-    for name in ("a", "a.new"):
+    for name in ("a", f"a.{os.getpid()}-{threading.get_native_id()}.new"):
         (tmp_path / name).symlink_to(tmp_path / "victim")
     write_durably(tmp_path / "a", b"new")
     assert (tmp_path / "victim").read_bytes() == b"mine"
@@ -94,3 +98,27 @@ def test_what_is_longer_than_its_kind_is_not_read(tmp_path: Path) -> None:
     assert read_bounded(tmp_path / "a", 5) == b"12345"
     with pytest.raises(ValueError, match="larger than 4 bytes"):
         read_bounded(tmp_path / "a", 4)
+
+
+def test_many_may_write_one_file_at_once_and_it_is_always_somebodys_whole(tmp_path: Path) -> None:
+    """A command that adds a board beside `serve`, for one: both write what servers verify against."""
+    path = tmp_path / "devices.jwks"
+    contents = {bytes([letter]) * 20_000 for letter in b"abcdef"}
+
+    def write(content: bytes) -> None:
+        for _ in range(20):
+            write_durably(path, content)
+            assert path.read_bytes() in contents
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write, contents))
+    assert [each.name for each in tmp_path.iterdir()] == ["devices.jwks"]
+
+
+def test_what_a_dead_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f"a.{dead.pid}-{dead.pid}.new").write_bytes(b"half")
+    (tmp_path / f"a.{os.getpid()}-1.new").write_bytes(b"of somebody who lives")
+    write_durably(tmp_path / "a", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", f"a.{os.getpid()}-1.new"]
