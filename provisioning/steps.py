@@ -1,4 +1,4 @@
-"""The named points of what provisioning writes, at which the torture ends a process; see `edge.steps`."""
+"""The named points of what provisioning writes, between any two of its writes; see `edge.steps`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from provisioning.serve import Desk
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 def new_claim(broker: FleetBroker, device: str = "door-01") -> Claim:

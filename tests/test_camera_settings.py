@@ -13,7 +13,8 @@ from edge.errors import ConfigError
 
 def camera(**settings: Any) -> CameraConfig:
     device = {"id": "door-01", "site": "hq", "root_thumbprint": "A" * 43}
-    document = {"device": device, "broker": {"url": "mqtt://127.0.0.1:1883"}, "camera": settings}
+    broker = {"url": "mqtt://127.0.0.1:1883"}
+    document = {"device": device, "broker": broker, "events": {"delivery": "broker"}, "camera": settings}
     return parse_config(document, Path("edge.toml")).camera
 
 
