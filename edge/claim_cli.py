@@ -10,6 +10,7 @@ import logging
 import os
 import pwd
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from edge.claiming import (
 )
 from edge.command import Subparsers
 from edge.config import CAMERA_KINDS, CameraConfig, load_config
-from edge.errors import BrokerUnavailable, ConfigError, InputError, RetryLater
+from edge.errors import AlreadyRunning, BrokerUnavailable, ConfigError, InputError, RetryLater
 from edge.files import read_bounded, write_durably
 from edge.settings import parse_document, read_document
 from edge.trust.admission import MAX_ANSWER_BYTES
@@ -120,7 +121,7 @@ def _owner(user: str) -> tuple[int, int]:
 def _claim(options: argparse.Namespace) -> None:
     places = _places(options)
     waiting = Waiting(threading.Event())
-    with alone_on(places.state_dir):
+    with _claiming_alone(places):
         claim = _present(options, places) or _seen(options, places, waiting.stop)
         if claim is None:
             print(_already(places))
@@ -137,7 +138,7 @@ def _request(options: argparse.Namespace) -> None:
         write_durably(options.out, request)
         print(f"{options.out}: take it to `hadir-provision sign`, and its answer to `hadir-edge install`")
 
-    with alone_on(places.state_dir):
+    with _claiming_alone(places):
         claim = _present(options, places)
         if claim is None:
             raise InputError(f"no claim: name its file with --claim, or put it at {BOOT_FILES[0]}")
@@ -151,7 +152,7 @@ def _install(options: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{options.answer}: cannot be read ({why})") from error
-    with alone_on(places.state_dir):
+    with _claiming_alone(places):
         claim = kept_claim(places)
         if claim is None:
             raise InputError(f"{places.claim}: this board asked for nothing; begin with `hadir-edge request`")
@@ -164,11 +165,34 @@ def _become(places: Places, claim: Claim, answer: Answer, claim_file: Path | Non
     if identity is None:
         raise RetryLater(f"claim {claim.id}: not answered yet; start this again")
     clock = Clock()
-    take_up(places, IdentityStore(places.state_dir, kek), identity, clock)
-    device = load_config(places.config).device
-    print(f"this board is {device.id} at site {device.site}; configuration: {places.config}")
-    _prove(places, identity, kek, clock)
+    if _taken_up(places, IdentityStore(places.state_dir, kek), identity, clock):
+        device = load_config(places.config).device
+        print(f"this board is {device.id} at site {device.site}; configuration: {places.config}")
+        _prove(places, identity, kek, clock)
+    else:
+        print("the new identity is taken when the daemon starts next: systemctl restart hadir-edge")
     forget_claim(places, *([claim_file] if claim_file is not None else []))
+
+
+def _claiming_alone(places: Places) -> AbstractContextManager[None]:
+    """One claim at a time. The daemon may run meanwhile: a board that renews goes on watching its door."""
+    return alone_on(places.state_dir / "claiming")
+
+
+def _taken_up(places: Places, store: IdentityStore, identity: Identity, clock: Clock) -> bool:
+    """Whether it is the board's now; else the daemon, which runs, hands its chain over at its next start.
+
+    Raises AlreadyRunning where the daemon would have to give up its chain for it.
+    """
+    try:
+        with alone_on(places.state_dir):
+            take_up(places, store, identity, clock)
+    except AlreadyRunning:
+        successor = store.successor()
+        if successor is None or successor.name != identity.name:
+            raise
+        return False
+    return True
 
 
 def _prove(places: Places, identity: Identity, kek: KeyEncryptionKey, clock: Clock) -> None:

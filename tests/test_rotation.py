@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from edge.config import load_config
+from edge.trust.admission import Purpose
 from edge.trust.jws import parse_object
+from provisioning.claims import add_claim
 from provisioning.cli import main
 from provisioning.commands import give
+from provisioning.link import listener_of, spread
 from provisioning.registry import Given
 from provisioning.rotation import begin
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, fleet_broker
-from tests.quietly import claimed, desk, log_of, running, settled, wait_for
+from tests.quietly import claimed, desk, edge, log_of, new_claim, running, settled, wait_for
 
 
 @pytest.fixture
@@ -176,3 +179,42 @@ def test_what_the_server_lacks_is_sent_again(
     for wrong in ("nothing", '{"device": "door-01"}', '{"device": 1, "chain": "x", "resend_from": 1}'):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(wrong.encode())))
         assert main(["reconcile", folder]) == 65
+
+
+def test_a_board_renews_by_a_claim_while_it_goes_on_watching_its_door(broker: FleetBroker) -> None:
+    board, fleet = claimed(broker), broker.fleet
+    old = board.current.signing_key().kid
+    with desk(broker, auto=True) as said:
+        with running(board):
+            wait_for(lambda: "connected" in log_of(board))
+            claim = add_claim(
+                fleet, "door-01", Purpose.RENEW, listener=listener_of(fleet), now_s=int(time.time())
+            )
+            spread(fleet, int(time.time()))
+            path = board.places.config.with_name("hadir-claim.json")
+            path.write_text(claim.file)
+            done = edge("claim", "--config", board.places.config, "--claim", path)
+            assert done.returncode == 0, done.stderr
+            assert "taken when the daemon starts next" in done.stdout
+            assert board.current.signing_key().kid == old
+        with running(board):
+            wait_for(lambda: any("is used up" in line and claim.id in line for line in said))
+    new = board.current.signing_key().kid
+    assert events(board) == [(old, "start"), (old, "key"), (new, "start")]
+    assert not path.exists()
+
+
+def test_a_claim_for_another_door_waits_until_the_daemon_is_stopped(broker: FleetBroker) -> None:
+    board, claim = claimed(broker), new_claim(broker, "door-02")
+    path = board.places.config.with_name("hadir-claim.json")
+    path.write_text(claim.file)
+    arguments = ("claim", "--config", board.places.config, "--claim", path)
+    with desk(broker, auto=True):
+        with running(board):
+            wait_for(lambda: "connected" in log_of(board))
+            refused = edge(*arguments)
+            assert refused.returncode == 69
+            assert "stop it first" in refused.stderr
+        assert load_config(board.places.config).device.id == "door-01"
+        assert edge(*arguments).returncode == 0
+    assert load_config(board.places.config).device.id == "door-02"
