@@ -48,6 +48,7 @@ from edge.uplink.reach import Tls
 from edge.uplink.receipts import ReceiptKeys
 from edge.uplink.recorder import Recorder
 from edge.uplink.room import Room
+from edge.uplink.salvage import open_outbox, sound
 from edge.uplink.status import Loaded
 from edge.uplink.succession import succeed
 from edge.uplink.sync import KeysSync
@@ -147,17 +148,20 @@ def assemble(
     gallery = open_gallery(device, trust.keys, eyes.embedder.id)
     threshold = threshold_for(config.decide, eyes.spec, gallery)
     reached(Step.LOADED)
-    outbox = Outbox(device.state_dir / "outbox.db")
+    outbox = open_outbox(device.state_dir / "outbox.db")
     identity = succeeded(trust, outbox, clock)
-    recorder = Recorder(
-        outbox=outbox,
-        identity=identity,
-        clock=clock,
-        direction=device.direction,
-        embedder=eyes.embedder.id,
-        gallery=gallery.version,
-        diagnostics=config.events.diagnostics,
+    recorder = sound(
+        Recorder(
+            outbox=outbox,
+            identity=identity,
+            clock=clock,
+            direction=device.direction,
+            embedder=eyes.embedder.id,
+            gallery=gallery.version,
+            diagnostics=config.events.diagnostics,
+        )
     )
+    outbox = recorder.outbox
     decider = Decider(config.decide, gallery, threshold)
     guard = Guard(liveness, attack_reports(config.liveness))
     keeping = keep(recorder, device.state_dir)

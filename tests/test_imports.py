@@ -91,6 +91,7 @@ VENDORS = {
     "sqlite3": {
         "edge/uplink/database.py",
         "edge/uplink/glimpse.py",
+        "edge/uplink/salvage.py",
         "provisioning/registry.py",
         "provisioning/audit.py",
     },

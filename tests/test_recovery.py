@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge import steps
+from edge.errors import CannotRecord
 from edge.steps import Step
 from edge.trust.receipts import Receipt, central_urn
 from edge.trust.tokens import ATTENDANCE, SKIP, START, TAMPER, Event
@@ -19,6 +20,7 @@ from edge.uplink.forks import FORMER_AT_ONCE, give_up_chain
 from edge.uplink.glimpse import glimpse
 from edge.uplink.outbox import Outbox, Resend
 from edge.uplink.recorder import Recorder
+from edge.uplink.salvage import damage, open_outbox, sound
 from edge.uplink.schema import SCHEMA_VERSION
 from tests.chains import recorder_on, somebody
 from tests.servers import event_of
@@ -239,6 +241,91 @@ def test_an_outbox_of_every_earlier_version_goes_on_where_it_was(
 
 def test_there_is_an_old_outbox_of_every_version() -> None:
     assert {path.stem for path in OLD.glob("*.sql")} >= {f"version-{n}" for n in range(1, SCHEMA_VERSION)}
+
+
+def damaged(path: Path, events: int) -> bytes:
+    """An outbox that did not end well, with a page in its middle written over; its content."""
+    with Outbox(path) as outbox:
+        recorder = recorder_on(outbox)
+        for _ in range(events):
+            recorder.attendance(somebody())
+        outbox.mark_run("boot-a", clean=False)
+    content = bytearray(path.read_bytes())
+    page = len(content) // 4096 // 2 * 4096
+    content[page : page + 4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def healed(path: Path) -> None:
+    """As a start of the daemon does it."""
+    recorder = sound(recorder_on(open_outbox(path)))
+    while recorder.sign_former(FORMER_AT_ONCE):
+        pass
+    recorder.outbox.close()
+
+
+@pytest.mark.parametrize("step", [None, Step.SALVAGED, Step.DAMAGED_KEPT])
+def test_a_damaged_file_is_kept_and_what_can_be_read_goes_on_in_a_new_chain(
+    path: Path, step: Step | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = damaged(path, 200)
+    if step is not None:
+        with cut_at(step), pytest.raises(PowerCut):
+            healed(path)
+    healed(path)
+    with Outbox(path) as outbox:
+        told = events(outbox)
+        check_links(outbox)
+        assert [event.type for event in told[:2]] == [START, TAMPER]
+        assert (told[0].payload["cause"], told[1].payload["kind"]) == ("database", "database")
+        was = [event.was.seq for event in told if event.was]
+        assert 150 < len(was) < 203
+        assert was == sorted(set(was)), "in order, and each once"
+        assert {2, 203} <= set(was), "from both sides of the damage"
+        assert 1 not in was, "that was delivered"
+    (kept,) = path.parent.glob("outbox-damaged-*.db")
+    assert kept.read_bytes() == content
+    assert not path.with_name("outbox.new").exists()
+
+
+def test_a_sound_outbox_is_left_as_it_is_after_a_power_cut_too(path: Path) -> None:
+    for clean in (True, False):
+        with Outbox(path) as outbox:
+            outbox.mark_run("boot-a", clean=clean)
+            recorder = recorder_on(outbox)
+            assert sound(recorder) is recorder
+    assert list(path.parent.glob("outbox-*")) == []
+
+
+def test_an_examination_that_takes_too_long_finds_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE large (text)")
+        database.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) "
+            "INSERT INTO large SELECT i FROM n"
+        )
+        database.execute("CREATE INDEX by_text ON large (text)")
+    assert damage(path) == ""
+    monkeypatch.setattr("edge.uplink.salvage.EXAMINED_S", -1)
+    assert damage(path) == ""
+
+
+def test_a_damaged_file_that_cannot_be_moved_aside_stays_where_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged(path, 200)
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(30, "Read-only file system")
+
+    with Outbox(path) as outbox, monkeypatch.context() as moment:
+        moment.setattr(Path, "rename", refuse)
+        with pytest.raises(CannotRecord, match="cannot be moved aside"):
+            sound(recorder_on(outbox))
+    assert path.exists()
 
 
 def test_every_point_that_the_torture_leaves_out_is_known_here() -> None:

@@ -28,6 +28,8 @@ ELSEWHERE = frozenset(
         Step.CHAIN_BEGUN,
         Step.FORMER_WRITTEN,
         Step.FORMER_SIGNED,
+        Step.SALVAGED,
+        Step.DAMAGED_KEPT,
         Step.RESEND_WRITTEN,
         Step.RESEND_ASKED,
         Step.RESENT_WRITTEN,

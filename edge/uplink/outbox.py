@@ -57,6 +57,15 @@ class Aside:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerEvent:
+    """An unreceipted event of another chain of this board, as it is stored."""
+
+    seq: int
+    token: bytes
+    made_real_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class PreviousRun:
     """How the daemon's last run on this outbox ended."""
 
@@ -271,6 +280,15 @@ class Outbox(Database):
             reached(Step.CHAIN_WRITTEN)
         reached(Step.CHAIN_BEGUN)
         return str(chain)
+
+    def adopt(self, events: Iterable[FormerEvent]) -> None:
+        """Have unreceipted events of another outbox of this board signed anew in this one."""
+        with self._transaction("written") as run:
+            for event in events:
+                run(
+                    "INSERT INTO former (chain, seq, token, made_real_ms) VALUES ('', ?, CAST(? AS TEXT), ?)",
+                    (event.seq, event.token, event.made_real_ms),
+                )
 
     def sign_former(self, sign: Callable[[bytes], Sign | None], limit: int) -> int:
         """Bring the oldest events of a chain that was given up into this one; returns how many were looked at.
