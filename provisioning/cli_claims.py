@@ -30,7 +30,8 @@ from provisioning.serve import CLAIM_FILE, Desk, at_the_desk
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 2.0
+RETRY_S = 5.0
+"""Longer than another command needs the name `provision` at the broker, such as `revoke`."""
 
 
 def add_commands(commands: Subparsers) -> None:
