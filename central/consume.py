@@ -10,7 +10,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,9 @@ ANSWER_S = 10.0
 """For TCP, TLS, CONNACK and SUBACK each."""
 
 RECONNECT_MAX_S = 30
+
+LAST_S = 3.0
+"""At the end, for the last receipts to arrive; what does not is said again when the events come again."""
 
 MAX_PACKET_BYTES = 16 * 1024
 """Announced to the broker: an event has at most 4 KiB, and nothing larger is for us."""
@@ -94,6 +97,7 @@ class Consumer:
         self._refusal: str | None = None
         self._connection = 0
         self._denied = False
+        self._last: mqtt.MQTTMessageInfo | None = None
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -131,7 +135,7 @@ class Consumer:
 
     def publish_retained(self, topic: str, payload: str) -> None:
         """Publish at QoS 1, for whoever subscribes now or later. Without a connection it is sent with the next one."""
-        self._client.publish(topic, payload, qos=1, retain=True)
+        self._last = self._client.publish(topic, payload, qos=1, retain=True)
 
     def left(self) -> Iterator[Message]:
         """What is here already, for who stops taking; not what comes meanwhile."""
@@ -144,8 +148,11 @@ class Consumer:
             raise self._unavailable(self._refusal or "no answer to the subscription")
 
     def close(self) -> None:
-        """Let paho's thread go, wherever it waits."""
+        """Let paho's thread go, wherever it waits, once what was published has arrived."""
         self._closing.set()
+        if self._last is not None and self._client.is_connected():
+            with suppress(RuntimeError, ValueError):  # paho's words for a connection that is lost meanwhile
+                self._last.wait_for_publish(LAST_S)
 
     def _unavailable(self, reason: str) -> BrokerUnavailable:
         return BrokerUnavailable(
