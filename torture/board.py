@@ -13,14 +13,14 @@ from pathlib import Path
 import edge.__main__
 from edge import steps
 from torture.aim import Trigger
-from torture.mutations import MUTATIONS
+from torture.mutations import MUTATIONS, WITH_RECEIPTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Arm what was asked for, then be `hadir-edge run`."""
     options = _parser().parse_args(arguments)
     if options.mutation is not None:
-        MUTATIONS[options.mutation]()
+        {**MUTATIONS, **WITH_RECEIPTS}[options.mutation]()
     steps.watcher = Trigger(options.aim)
     return edge.__main__.main(["run", "--config", str(options.config)])
 
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m torture.board")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--aim", type=Path, required=True, help="where an aim may appear")
-    parser.add_argument("--mutation", choices=sorted(MUTATIONS))
+    parser.add_argument("--mutation", choices=sorted({*MUTATIONS, *WITH_RECEIPTS}))
     return parser
 
 

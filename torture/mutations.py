@@ -117,8 +117,10 @@ MUTATIONS: Mapping[str, Callable[[], None]] = {
     "sign-again-to-send": sign_again_to_send,
     "head-apart": head_apart,
     "tell-before-commit": tell_before_commit,
-    "puback-for-receipt": puback_for_receipt,
 }
+
+WITH_RECEIPTS: Mapping[str, Callable[[], None]] = {"puback-for-receipt": puback_for_receipt}
+"""Errors only where a receipt is delivery."""
 
 
 def _with_new_jti(token: str) -> Mapping[str, Any]:

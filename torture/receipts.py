@@ -33,7 +33,7 @@ from torture.aim import Aim, take_aim
 from torture.central import MUTATIONS as SERVER_MUTATIONS
 from torture.door import PASSES, ROOT, Door, Life, Shot, make_door
 from torture.kept import Kept
-from torture.mutations import MUTATIONS
+from torture.mutations import MUTATIONS, WITH_RECEIPTS
 from torture.stored import read_stored
 from torture.verdict import Verdict, judge, strangers
 
@@ -431,7 +431,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--mutation",
-        choices=sorted({*MUTATIONS, *SERVER_MUTATIONS}),
+        choices=sorted({*MUTATIONS, *WITH_RECEIPTS, *SERVER_MUTATIONS}),
         help="build this error in; the run must fail",
     )
     return parser
