@@ -82,7 +82,7 @@ class Network:
 
 def check_file(file: Path, sha256: str) -> None:
     """Raise ModelError unless the file is there, of a plausible size and has this hash."""
-    remedy = "reinstall, or rebuild it with `make models`"
+    remedy = "reinstall, or rebuild it with `make models` (what liveness needs: `make liveness`)"
     try:
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
