@@ -73,11 +73,13 @@ class Running:
             )
 
     def _restart_unit(self, unit: str) -> None:
-        done = subprocess.run(  # noqa: S603 - a unit's name from the kernel, no shell
-            ("/usr/bin/systemctl", "restart", unit), capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise BrokerUnavailable(f"systemctl restart {unit}: {done.stderr.strip()}")
+        try:
+            subprocess.run(  # noqa: S603 - a unit's name from the kernel, no shell
+                ("/usr/bin/systemctl", "restart", unit), capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+            raise BrokerUnavailable(f"mosquitto is kept by {unit}, which does not restart: {why}") from error
 
     def _signal(self, number: int, what: str) -> None:
         try:

@@ -15,6 +15,7 @@ from edge.errors import InputError, KeyFileError
 from provisioning.authority import Role, moment, pem
 from provisioning.backup import MARGIN, Restored, back_up, restore
 from provisioning.broker import device_access
+from provisioning.cli import main
 from provisioning.fleet import CRL_NUMBER, GALLERY_VERSION, KEYS_VERSION, Fleet
 
 NOW_S = 1_764_000_000
@@ -184,3 +185,33 @@ def test_the_offline_keys_are_left_out_where_they_were_carried_away(fleet: Fleet
     (fleet.folder / "offline").rename(path.parent / "stick")
     back_up(fleet, path, now_s=NOW_S)
     assert not (restored(path).fleet.folder / "offline").exists()
+
+
+def test_the_commands_say_what_is_in_it_and_what_to_do_next(
+    fleet: Fleet, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backup", str(fleet.folder), str(path)]) == 0
+    assert "encrypted under its passphrase" in capsys.readouterr().out
+    again = path.parent / "again"
+    assert main(["restore", str(path), str(again)]) == 0
+    said = capsys.readouterr().out
+    assert "versions go on above all that were given out since" in said
+    assert "what was revoked since the backup is in again: revoke it once more" in said
+    assert f"next: hadir-provision broker {again}" in said
+    (fleet.folder / "offline").rename(path.parent / "stick")
+    assert main(["backup", str(fleet.folder), str(path.parent / "second")]) == 0
+    assert "the root keys are not in it" in capsys.readouterr().out
+
+
+def test_the_command_names_who_was_revoked_since(
+    fleet: Fleet, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    back_up(fleet, path, now_s=NOW_S)
+    broker = path.parent / "broker"
+    broker.mkdir()
+    (broker / "crl.pem").write_bytes((fleet.folder / "ca" / "crl.pem").read_bytes())
+    (broker / "devices.acl").write_text(device_access([], ["door-02"]))
+    assert main(["restore", str(path), str(path.parent / "again"), "--broker", str(broker)]) == 0
+    said = capsys.readouterr().out
+    assert "revoked since, as the broker's files say: door-02" in said
+    assert "revoke it once more" not in said

@@ -320,6 +320,14 @@ def test_one_that_does_not_start_again_is_not_called_restarted(tmp_path: Path) -
         one.restart()
 
 
+def test_a_unit_that_does_not_restart_is_named(tmp_path: Path) -> None:
+    one = Running(2**22 + 1, ("mosquitto",), tmp_path, "hadir-no-such-unit.service")
+    with pytest.raises(
+        BrokerUnavailable, match=r"kept by hadir-no-such-unit\.service, which does not restart"
+    ):
+        one.restart()
+
+
 @pytest.mark.parametrize(
     ("groups", "unit"),
     [

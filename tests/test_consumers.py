@@ -14,6 +14,7 @@ from demo.boards import add_board
 from edge.errors import InputError, KeyFileError
 from edge.trust.fleetkeys import load_keys_document
 from edge.trust.identity import load_signing_key
+from edge.trust.jws import SigningKey
 from provisioning.cli import main
 from provisioning.consumers import add_consumer, renew_consumer
 from provisioning.deploy import BrokerSettings, write_broker
@@ -145,3 +146,23 @@ def test_init_refuses_what_cannot_be_before_any_key_is_made(
     assert main(["init", str(tmp_path / "fleet"), *options]) == InputError.exit_code
     assert reason in capsys.readouterr().err
     assert not (tmp_path / "fleet").exists()
+
+
+def test_the_commands_say_where_the_folder_is_and_what_to_do_with_it(
+    ready: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["consumer", "add", str(ready.folder), "central-1"]) == 0
+    folder = ready.folder / "consumers" / "central-1"
+    said = capsys.readouterr().out
+    assert f"`hadir-central run --config {folder / 'central.toml'}` runs it here" in said
+    assert "user central-1" in (ready.folder / "broker" / "devices.acl").read_text()
+    assert main(["consumer", "renew", str(ready.folder), "central-1"]) == 0
+    assert f"copy {folder} to the server and restart that" in capsys.readouterr().out
+
+
+def test_a_renewed_consumer_has_the_receipt_key_of_now(ready: Fleet) -> None:
+    folder = add_consumer(ready, "central-1", now_s=NOW_S).parent
+    following = SigningKey.generate()
+    ready.store.save("receipt", following.private)
+    renew_consumer(ready, "central-1", now_s=NOW_S)
+    assert load_signing_key(folder / "receipt.pem").kid == following.kid

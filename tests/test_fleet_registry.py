@@ -20,6 +20,8 @@ from edge.trust.jws import SigningKey
 from provisioning.authority import Role
 from provisioning.registry import (
     MAX_LABEL_CHARACTERS,
+    SCHEMA,
+    SCHEMA_VERSION,
     Change,
     ClaimState,
     Registry,
@@ -348,3 +350,21 @@ def test_a_registry_with_a_damaged_page_is_refused_when_it_is_opened(
     path.write_bytes(content)
     with pytest.raises(KeyFileError, match=r"registry\.db: the registry cannot be used"):
         Registry(path)
+
+
+def test_a_registry_of_an_earlier_program_is_brought_up_to_date_and_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    with sqlite3.connect(path) as raw:
+        raw.executescript(f"{SCHEMA[0]}; PRAGMA user_version = 1;")
+        raw.execute("INSERT INTO counters VALUES ('keys-version', 7)")
+        raw.execute("INSERT INTO consumers VALUES ('central-1', 5, NULL)")
+    raw.close()
+    registry = Registry(path)
+    assert registry.counter("keys-version") == 7
+    assert [consumer.name for consumer in registry.consumers()] == ["central-1"]
+    add_door(registry)
+    assert [device.device for device in registry.devices()] == ["door-01"]
+    registry.close()
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    raw.close()
