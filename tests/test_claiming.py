@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from edge import steps
 from edge.camera.qr import read_qr, watch_for
 from edge.check.checks import _claim, _device_key
 from edge.check.findings import Verdict
@@ -27,12 +26,9 @@ from provisioning.claims import add_device, approve, receive_request
 from provisioning.fleet import Fleet
 from provisioning.qr import qr_code, terminal_text, write_picture
 from tests.claiming import LISTENER, NOW_S, Board, let_in, new_fleet
+from tests.cuts import Cut, cut_once
 
 CLAIM = Claim.new("k3v8abcdef", broker="192.168.178.20:8884", server="P" * 21 + "A", fleet="F" * 43)
-
-
-class Cut(BaseException):
-    """The power goes."""
 
 
 @pytest.fixture
@@ -68,12 +64,6 @@ def test_a_claim_that_is_cut_off_goes_on_and_ends_in_one_identity(
     fleet: Fleet, board: Board, point: IdentityStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = add_device(fleet, "door-01", listener=LISTENER, now_s=NOW_S)
-    cut_off: list[object] = []
-
-    def cut(reached: object) -> None:
-        if reached is point and not cut_off:
-            cut_off.append(reached)
-            raise Cut
 
     def go() -> None:
         received = receive_request(fleet, claim.id, board.request(claim), NOW_S).claim
@@ -81,7 +71,7 @@ def test_a_claim_that_is_cut_off_goes_on_and_ends_in_one_identity(
         assert answer is not None
         board.install(answer)
 
-    monkeypatch.setattr(steps, "watcher", cut)
+    cut_once(monkeypatch, point)
     with pytest.raises(Cut):
         go()
     if point is not IdentityStep.CLAIM_FORGOTTEN:  # that one is the last: there is nothing left to do

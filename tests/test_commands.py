@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import steps
 from edge.board.clock import Clock, KernelClock
 from edge.errors import CannotRecord, CommandRefused, Refusal, TokenRefused
 from edge.steps import IdentityStep
@@ -22,6 +21,7 @@ from edge.trust.jws import SigningKey, VerificationKey, sign
 from edge.trust.tokens import REPLY_TYP
 from edge.uplink.commands import FILE, Commands
 from edge.uplink.downlink import Incoming, Outgoing
+from tests.cuts import Cut, cut_once
 
 FLEET = "urn:hadir:fleet:" + "F" * 43
 NOW_S = 1_800_000_000
@@ -36,10 +36,6 @@ class FleetPublic:
 
     def verification_keys(self, typ: str) -> dict[str, VerificationKey]:
         return {COMMAND.kid: COMMAND.verification_key(frozenset({typ}))}
-
-
-class Cut(BaseException):
-    """The power goes."""
 
 
 @dataclass
@@ -215,14 +211,9 @@ POINTS = (IdentityStep.COMMAND_NUMBERED, IdentityStep.COMMAND_DONE, IdentityStep
 def test_a_power_cut_at_any_step_never_has_a_command_done_twice(
     board: Board, point: IdentityStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(step: object) -> None:
-        if step is point:
-            raise Cut
-
-    monkeypatch.setattr(steps, "watcher", cut)
+    cut_once(monkeypatch, point)
     with pytest.raises(Cut):
         board.receive(token())
-    monkeypatch.setattr(steps, "watcher", None)
     board.start()
     reply = board.receive(token())
     expected = Status.DONE if point is IdentityStep.COMMAND_ANSWERED else Status.INTERRUPTED

@@ -22,12 +22,9 @@ from provisioning.link import spread
 from provisioning.serve import reported_keys
 from provisioning.steps import FleetStep
 from tests.claiming import NOW_S, new_fleet
+from tests.cuts import Cut
 from tests.fleet_broker import FleetBroker, fleet_broker
 from tests.quietly import claimed, desk, running, settled, wait_for
-
-
-class Cut(BaseException):
-    """The power goes."""
 
 
 @pytest.fixture

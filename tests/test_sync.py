@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import steps
 from edge.errors import DiskFull, Refusal, TokenRefused
 from edge.files import unwritable
 from edge.steps import IdentityStep
@@ -19,6 +18,7 @@ from edge.trust.store import IdentityStore
 from edge.uplink.downlink import Incoming, Outgoing
 from edge.uplink.sync import KeysSync
 from provisioning.authority import pem
+from tests.cuts import Cut, cut_once
 from tests.test_admission import AUTHORITY, FOREIGN
 
 NOW_S = 1_800_000_000
@@ -112,22 +112,13 @@ def test_the_same_document_again_and_a_cleared_message_are_no_news(board: Board)
     assert board.changes == 0
 
 
-class Cut(BaseException):
-    """The power goes."""
-
-
 @pytest.mark.parametrize("point", [IdentityStep.KEYS_STORED, IdentityStep.AUTHORITIES_STORED])
 def test_a_power_cut_between_keys_and_authorities_is_mended_at_the_next_start(
     board: Board, point: IdentityStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(step: object) -> None:
-        if step is point:
-            raise Cut
-
-    monkeypatch.setattr(steps, "watcher", cut)
+    cut_once(monkeypatch, point)
     with pytest.raises(Cut):
         board.receive(document(6, authority=pem(FOREIGN.root)))
-    monkeypatch.setattr(steps, "watcher", None)
     board.start()
     assert board.sync.version == 6
     assert (board.identity.folder / "ca.pem").read_text() == pem(FOREIGN.root)
