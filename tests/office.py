@@ -59,11 +59,12 @@ class Chain:
     clock: ClockState = SYNCED
     err_ms: int | None = 5
     low: int = 1
+    site: str = "hq"
     tokens: list[SignedToken] = field(default_factory=list)
 
     @property
     def identity(self) -> DeviceIdentity:
-        return DeviceIdentity(self.device, "hq", self.key)
+        return DeviceIdentity(self.device, self.site, self.key)
 
     @property
     def made(self) -> TimeReading:

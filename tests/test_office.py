@@ -93,6 +93,14 @@ def test_a_refused_token_ahead_of_its_turn_waits_with_the_others(office: Office,
     assert (receipt.seq, [one.seq for one in receipt.refused]) == (4, [3])
 
 
+def test_the_genuine_token_takes_a_refused_place_also_before_its_turn(office: Office, chain: Chain) -> None:
+    start, second, third = chain.start(), chain.attend(), chain.attend()
+    office.take(start, message(chain.device, altered(chain.tokens[2].compact)))
+    office.take(third)
+    (receipt,) = office.take(second)
+    assert (receipt.seq, receipt.hash, receipt.refused) == (3, chain.tokens[2].hash, ())
+
+
 def test_a_malleated_signature_of_what_is_stored_is_the_same_token(office: Office, chain: Chain) -> None:
     office.take(chain.start(), chain.attend())
     (receipt,) = office.take(message(chain.device, malleated(chain.tokens[1].compact)))
@@ -519,6 +527,22 @@ def test_a_status_that_cannot_be_read_stops_nothing(office: Office, chain: Chain
     assert receipt.seq == 1
     with reading(office.engine) as connection:
         assert connection.execute(select(tables.board)).all() == []
+
+
+@pytest.mark.parametrize("what", ["another board", "another site", "revoked"])
+def test_a_head_that_is_not_to_be_believed_binds_nobody(office: Office, chain: Chain, what: str) -> None:
+    office.take(chain.start())
+    other = Chain("door-02" if what == "another board" else chain.device, key=chain.key, site="hq")
+    other.attend()
+    if what == "another site":
+        other.site = "branch"
+    if what == "revoked":
+        register(office.devices, chain, revoked_at=1)
+        office.look_around()
+    said = other.status()
+    office.take(type(said)(f"hadir/v1/{chain.device}/up/status", said.payload, lambda: None))
+    with reading(office.engine) as connection:
+        assert connection.execute(select(tables.head)).all() == []
 
 
 def test_an_alert_is_closed_with_who_and_why(office: Office, chain: Chain) -> None:
