@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from edge.command import Subparsers
-from edge.errors import BrokerUnavailable, InputError
+from edge.errors import BrokerUnavailable, InputError, KeyFileError
 from provisioning.authority import CONSUMER_PATTERN, check_consumer_name
 from provisioning.backup import back_up, restore
 from provisioning.consumers import add_consumer
@@ -118,8 +118,8 @@ def _revoke(options: argparse.Namespace) -> None:
         raise BrokerUnavailable(
             f"{options.name} is revoked in the registry, but may still be connected: {error}"
         ) from error
-    except InputError as error:
-        raise InputError(f"{options.name} is revoked in the registry only: {error}") from error
+    except (InputError, KeyFileError) as error:
+        raise type(error)(f"{options.name} is revoked in the registry only: {error}") from error
     print(f"{revoked.name}: not let in any more; whatever the broker kept of it is cleared")
 
 

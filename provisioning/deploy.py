@@ -106,6 +106,7 @@ def write_broker(fleet: Fleet, settings: BrokerSettings, now_s: int) -> Path:
         KeyFileError: a private key cannot be read or written.
     """
     check_settings(settings)
+    fleet.authority()  # with another passphrase nothing is changed
     folder = Path(settings.folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "state").mkdir(mode=0o700, exist_ok=True)

@@ -236,6 +236,14 @@ def test_the_command_tells_a_running_mosquitto_to_read_its_files(
         assert peer.connected, "a reload disturbs nobody"
 
 
+def test_with_another_passphrase_nothing_is_changed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [entry.n for entry in fleet.registry.audit()]
+    monkeypatch.setenv("HADIR_PASSPHRASE", "another one altogether")
+    assert main(["broker", str(fleet.folder), "--host", "broker.local"]) == KeyFileError.exit_code
+    assert [entry.n for entry in fleet.registry.audit()] == before
+    assert not (fleet.folder / "broker").exists()
+
+
 def test_a_second_one_is_not_started(broker: FleetBroker, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["broker", str(broker.fleet.folder), "--run"]) == InputError.exit_code
     assert f"already (process {broker.process.pid})" in capsys.readouterr().err

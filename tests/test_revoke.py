@@ -11,11 +11,12 @@ import pytest
 from cryptography import x509
 
 from demo.boards import add_board
-from edge.errors import BrokerUnavailable, InputError
+from edge.errors import BrokerUnavailable, InputError, KeyFileError
 from provisioning import revoke as revoking
 from provisioning.cli import main
 from provisioning.consumers import add_consumer
 from provisioning.fleet import Fleet
+from provisioning.keys import PASSPHRASE
 from provisioning.link import spread
 from provisioning.revoke import cut_off, revoke
 from tests.fleet_broker import FleetBroker, Peer, fleet_broker
@@ -181,6 +182,16 @@ def test_what_is_not_there_cannot_be_revoked(fleet: Fleet, name: str) -> None:
     with pytest.raises(InputError):
         revoke(fleet, name, now_s=1)
     assert [entry.n for entry in fleet.registry.audit()] == before
+
+
+def test_with_another_passphrase_the_registry_is_changed_and_says_so(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Denying somebody needs no key, and must not wait for one."""
+    monkeypatch.setenv(PASSPHRASE, "another one altogether")
+    assert main(["revoke", str(fleet.folder), "door-01"]) == KeyFileError.exit_code
+    assert "door-01 is revoked in the registry only: " in capsys.readouterr().err
+    assert fleet.registry.device("door-01").revoked_s is not None
 
 
 def test_without_a_broker_the_registry_is_changed_and_says_so(
