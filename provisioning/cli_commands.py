@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,8 @@ def _rotate_fleet(options: argparse.Namespace) -> None:
         print(f"announced: keys document {handover.version} names the next root; boards get it from the desk")
         stage = handover.stage
     if stage in (Stage.ANNOUNCED, Stage.SWITCHING):
-        _wait_for_boards(fleet, options.wait_s, Handover.of(fleet).version)
+        version = Handover.of(fleet).version
+        _wait_until(fleet, options.wait_s, lambda: not missing(fleet, reported_keys(fleet), version))
         fleet, handover = switch(fleet, reported_keys(fleet), int(time.time()))
         write_broker(fleet, BrokerSettings.of(fleet), int(time.time()))
         for consumer in fleet.registry.consumers():
@@ -117,7 +118,12 @@ def _rotate_fleet(options: argparse.Namespace) -> None:
         )
         print("to certificates of the new authority while `serve` runs. Then: rotate-fleet --finish")
     elif options.finish:
-        _wait_for_boards(fleet, options.wait_s, Handover.of(fleet).version)
+        version = Handover.of(fleet).version
+        _wait_until(
+            fleet,
+            options.wait_s,
+            lambda: not (missing(fleet, reported_keys(fleet), version) or uncertified(fleet)),
+        )
         handover = finish(fleet, reported_keys(fleet), int(time.time()))
         spread(fleet, int(time.time()))
         print(f"finished: keys document {handover.version} lists the new keys alone")
@@ -127,13 +133,10 @@ def _rotate_fleet(options: argparse.Namespace) -> None:
         print(f"switched; certificates of the new authority: {waiting}")
 
 
-def _wait_for_boards(fleet: Fleet, wait_s: float, version: int) -> None:
+def _wait_until(fleet: Fleet, wait_s: float, ready: Callable[[], bool]) -> None:
+    """Let boards come and report for a while; whether they have, the next step asks for itself."""
     deadline_s = time.monotonic() + wait_s
-    attend(
-        fleet,
-        lambda: not missing(fleet, reported_keys(fleet), version) or time.monotonic() >= deadline_s,
-        _ignore,
-    )
+    attend(fleet, lambda: ready() or time.monotonic() >= deadline_s, _ignore)
 
 
 def _reconcile(options: argparse.Namespace) -> int:

@@ -320,7 +320,7 @@ def fleet_dies(fleet: Fleet, folder: Path, torture: Torture, step: StrEnum, life
     with start("provision", serve(fleet)):
         _come_in(board, torture, what)
     old, command = board.kid(), ["rotate-fleet", str(fleet.folder), "--finish", "--wait-s", "30"]
-    with _restarted(board):
+    with _restarted(board), start("provision", serve(fleet)):
         code = run("provision", command, step)
         for _ in range(10):
             if code == SIGKILLED or Handover.of(fleet.refreshed()).stage is Stage.NONE:
