@@ -28,9 +28,9 @@ from edge.trust.protect import load_key_encryption_key, make_key_file
 from edge.trust.store import IdentityStore
 from edge.uplink.claim import Waiting, ask
 from provisioning.claims import add_device
+from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
-from provisioning.registry import ClaimState
 from provisioning.serve import Desk
 
 BOARDS = 300

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioning.authority import PROVISION
-from provisioning.registry import LIVE_CLAIMS, Claim
+from provisioning.entries import LIVE_CLAIMS, Claim
 
 TOPICS = "hadir/v1"
 

@@ -32,8 +32,9 @@ from edge.trust.seal import sealing_key_text
 from edge.trust.tokens import HEAD_TYP
 from provisioning.authority import Role, moment, pem, requested_key
 from provisioning.broker import password_hash
+from provisioning.entries import Claim, ClaimState, Device
 from provisioning.fleet import KEYS_FILE, Fleet
-from provisioning.registry import Change, Claim, ClaimState, Device
+from provisioning.registry import Change
 
 DAY_S = 24 * 3600
 LIFETIME_S = 7 * DAY_S

@@ -22,10 +22,10 @@ from edge.trust.claim import MAX_REQUEST_BYTES, Claim
 from edge.trust.jws import parse_object
 from provisioning.claims import DAY_S, LIFETIME_S, Outcome, add_claim, add_device, approve, receive_request
 from provisioning.cli_bulk import add_import
+from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.qr import terminal_text, write_picture
-from provisioning.registry import ClaimState
 from provisioning.serve import CLAIM_FILE, Desk, at_the_desk
 
 log = logging.getLogger(__name__)

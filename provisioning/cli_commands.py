@@ -19,10 +19,10 @@ from provisioning.cli_claims import add_fleet
 from provisioning.commands import LIFETIME_S, give
 from provisioning.consumers import renew_consumer
 from provisioning.deploy import BrokerSettings, write_broker
+from provisioning.entries import Given
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.handover import Handover, Stage, announce, finish, missing, switch, uncertified
 from provisioning.link import spread
-from provisioning.registry import Given
 from provisioning.rotation import begin
 from provisioning.serve import attend, await_answer, reported_keys
 

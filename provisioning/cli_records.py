@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edge.command import Subparsers
 from edge.errors import InputError
+from provisioning.entries import Device, DeviceKey, Issued
 from provisioning.fleet import Fleet, open_fleet
-from provisioning.registry import Device, DeviceKey, Issued
 
 
 def add_commands(commands: Subparsers) -> None:

@@ -19,8 +19,8 @@ from edge.trust.commands import (
 )
 from edge.trust.jws import encode_base64url, key_from_jwk, parse_object, sign
 from edge.trust.tokens import REPLY_TYP
+from provisioning.entries import Given
 from provisioning.fleet import Fleet
-from provisioning.registry import Given
 
 LIFETIME_S = 3600
 """A board that is away for longer is told again by somebody who knows what has changed since."""

@@ -12,8 +12,8 @@ from edge.files import check_private, read_bounded, write_durably
 from edge.toml import quoted
 from provisioning.authority import Role, check_consumer_name, moment, pem
 from provisioning.deploy import BrokerSettings
+from provisioning.entries import Consumer
 from provisioning.fleet import Fleet
-from provisioning.registry import Consumer
 
 CONFIG_FILE = "central.toml"
 KEY_FILE = "consumer.key"

@@ -55,8 +55,9 @@ from provisioning.authority import (
     moment,
     pem,
 )
+from provisioning.entries import Device
 from provisioning.keys import SCRYPT_N, Ask, KeyStore, read_passphrase
-from provisioning.registry import Change, Device, Registry, check_site, create_registry
+from provisioning.registry import Change, Registry, check_site, create_registry
 
 FLEET_FILE = "fleet.json"
 REGISTRY_FILE = "registry.db"

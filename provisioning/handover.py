@@ -39,6 +39,7 @@ from edge.trust.fleetkeys import (
 )
 from edge.trust.jws import VerificationKey, jwk_of, parse_object
 from provisioning.authority import PROVISION, Role, make_issuing, make_root, moment, pem
+from provisioning.entries import ClaimState
 from provisioning.fleet import (
     CA,
     CA_ROOT,
@@ -51,7 +52,6 @@ from provisioning.fleet import (
     ROOT,
     Fleet,
 )
-from provisioning.registry import ClaimState
 from provisioning.steps import FleetStep, reached
 
 SETTING = "handover"

@@ -12,222 +12,35 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
-from edge.errors import InputError, KeyFileError, RetryLater
+from edge.errors import InputError, RetryLater
 from edge.records import Direction
 from edge.trust.admission import Purpose
 from edge.trust.identity import ID_PATTERN, check_device_id
 from provisioning import audit
 from provisioning.authority import Role, pem
-
-SCHEMA_VERSION = 2
-"""In `PRAGMA user_version`; a registry of a later program is refused, of an earlier one migrated."""
-
-BUSY_TIMEOUT_S = 30.0
-"""How long a command waits for another one's transaction."""
+from provisioning.entries import (
+    LIVE_CLAIMS,
+    Claim,
+    ClaimState,
+    Consumer,
+    Device,
+    DeviceKey,
+    Given,
+    Issued,
+    claim_of,
+    device_of,
+    given_of,
+    issued_of,
+    key_of,
+)
+from provisioning.schema import connect
 
 MAX_LABEL_CHARACTERS = 100
-
-SCHEMA = (
-    """
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-CREATE TRIGGER counters_only_rise BEFORE UPDATE ON counters WHEN new.value < old.value
-    BEGIN SELECT RAISE(ABORT, 'a counter only rises'); END;
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE devices (
-    device TEXT PRIMARY KEY,
-    site TEXT NOT NULL,
-    direction TEXT NOT NULL,
-    label TEXT NOT NULL,
-    settings TEXT NOT NULL,
-    added_s INTEGER NOT NULL,
-    revoked_s INTEGER
-) STRICT;
-CREATE TABLE keys (
-    kid TEXT PRIMARY KEY,
-    device TEXT NOT NULL REFERENCES devices,
-    jwk TEXT NOT NULL,
-    sealing TEXT,
-    protection TEXT,
-    chain TEXT,
-    first_seq INTEGER,
-    last_seq INTEGER,
-    added_s INTEGER NOT NULL,
-    revoked_s INTEGER
-) STRICT;
-CREATE INDEX keys_of_device ON keys (device);
-CREATE TABLE certificates (
-    serial TEXT PRIMARY KEY,
-    role TEXT NOT NULL,
-    name TEXT NOT NULL,
-    pem TEXT NOT NULL,
-    not_after_s INTEGER NOT NULL,
-    issued_s INTEGER NOT NULL,
-    revoked_s INTEGER
-) STRICT;
-CREATE INDEX certificates_of_name ON certificates (name);
-CREATE TABLE consumers (
-    name TEXT PRIMARY KEY,
-    added_s INTEGER NOT NULL,
-    revoked_s INTEGER
-) STRICT;
-CREATE TABLE claims (
-    claim TEXT PRIMARY KEY,
-    device TEXT NOT NULL REFERENCES devices,
-    purpose TEXT NOT NULL,
-    state TEXT NOT NULL,
-    secret BLOB NOT NULL,
-    password TEXT NOT NULL,
-    made_s INTEGER NOT NULL,
-    expires_s INTEGER NOT NULL,
-    request TEXT,
-    request_kid TEXT,
-    response BLOB,
-    used_s INTEGER,
-    alert TEXT
-) STRICT;
-CREATE INDEX claims_of_device ON claims (device);
-"""
-    + audit.SCHEMA,
-    """
-CREATE TABLE commands (
-    jti TEXT PRIMARY KEY,
-    device TEXT NOT NULL REFERENCES devices,
-    n INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    token TEXT NOT NULL,
-    given_s INTEGER NOT NULL,
-    expires_s INTEGER NOT NULL,
-    status TEXT,
-    reason TEXT,
-    result TEXT,
-    answered_s INTEGER
-) STRICT;
-CREATE UNIQUE INDEX commands_of_device ON commands (device, n);
-""",
-)
-"""What brings a registry from version n to n + 1, at index n."""
-
-
-class ClaimState(StrEnum):
-    """Where a claim is on its way."""
-
-    OPEN = "open"
-    """Made, and nobody has presented it."""
-    PENDING = "pending"
-    """A board presented it; an administrator has not approved it."""
-    ISSUED = "issued"
-    """Answered; the board has not shown yet that it took the answer."""
-    USED = "used"
-    CANCELLED = "cancelled"
-    ALERT = "alert"
-    """Two boards presented it; neither gets anything."""
-
-
-LIVE_CLAIMS = (ClaimState.OPEN, ClaimState.PENDING, ClaimState.ISSUED)
-"""Those whose user name and password the broker lets in until they expire."""
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A door's board: its id never changes, whatever hardware stands behind it."""
-
-    device: str
-    site: str
-    direction: Direction
-    label: str
-    """A name to show to people; empty where there is none."""
-    settings: Mapping[str, Any]
-    """What its configuration will say beyond that, such as the camera."""
-    added_s: int
-    revoked_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceKey:
-    """A board's key, and for which part of which chain it speaks."""
-
-    kid: str
-    device: str
-    jwk: Mapping[str, str]
-    """Public members only."""
-    sealing: str | None
-    """The X25519 key of the board in base64url, to which galleries are sealed."""
-    protection: str | None
-    """As the board reported it: tpm2, host or file."""
-    chain: str | None
-    first_seq: int | None
-    last_seq: int | None
-    added_s: int
-    revoked_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A certificate as it was registered."""
-
-    serial: int
-    role: Role
-    name: str
-    pem: str
-    not_after_s: int
-    issued_s: int
-    revoked_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """A central consumer of the events."""
-
-    name: str
-    added_s: int
-    revoked_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A one-time right to become a certain board."""
-
-    claim: str
-    device: str
-    purpose: Purpose
-    state: ClaimState
-    secret: bytes
-    """Wrapped by the key store."""
-    password: str
-    """As the broker's password file has it: a hash."""
-    made_s: int
-    expires_s: int
-    request: str | None
-    request_kid: str | None
-    response: bytes | None
-    used_s: int | None
-    alert: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A command that was given to a board, and what came of it."""
-
-    jti: str
-    device: str
-    n: int
-    name: str
-    token: str
-    """As it is signed."""
-    given_s: int
-    expires_s: int
-    status: str | None
-    """None until the board has answered."""
-    reason: str | None
-    result: Mapping[str, Any] | None
-    answered_s: int | None
 
 
 class Registry:
@@ -235,7 +48,7 @@ class Registry:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection = _connect(path)
+        self._connection = connect(path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -283,28 +96,28 @@ class Registry:
     def devices(self) -> tuple[Device, ...]:
         """All boards, also revoked ones, by id."""
         rows = self._connection.execute("SELECT * FROM devices ORDER BY device")
-        return tuple(_device(row) for row in rows)
+        return tuple(device_of(row) for row in rows)
 
     def device(self, device: str) -> Device:
         """This board. Raises InputError where there is none."""
         row = self._connection.execute("SELECT * FROM devices WHERE device = ?", (device,)).fetchone()
         if row is None:
             raise InputError(f"device {device!r}: not in this fleet; `hadir-provision list` shows what is")
-        return _device(row)
+        return device_of(row)
 
     def device_keys(self, device: str | None = None) -> tuple[DeviceKey, ...]:
         """All keys of a board, or of all boards, in the order in which they were added."""
         rows = self._connection.execute(
             "SELECT * FROM keys WHERE ?1 IS NULL OR device = ?1 ORDER BY device, added_s, rowid", (device,)
         )
-        return tuple(_key(row) for row in rows)
+        return tuple(key_of(row) for row in rows)
 
     def certificates(self, name: str | None = None) -> tuple[Issued, ...]:
         """All certificates of a name, or all, in the order in which they were issued."""
         rows = self._connection.execute(
             "SELECT * FROM certificates WHERE ?1 IS NULL OR name = ?1 ORDER BY issued_s, rowid", (name,)
         )
-        return tuple(_issued(row) for row in rows)
+        return tuple(issued_of(row) for row in rows)
 
     def consumers(self) -> tuple[Consumer, ...]:
         """All consumers, also revoked ones, by name."""
@@ -317,31 +130,31 @@ class Registry:
         rows = self._connection.execute(
             "SELECT * FROM claims WHERE ?1 IS NULL OR device = ?1 ORDER BY made_s, rowid", (device,)
         )
-        return tuple(_claim(row) for row in rows)
+        return tuple(claim_of(row) for row in rows)
 
     def claim(self, claim: str) -> Claim | None:
         """The claim of this id."""
         row = self._connection.execute("SELECT * FROM claims WHERE claim = ?", (claim,)).fetchone()
-        return None if row is None else _claim(row)
+        return None if row is None else claim_of(row)
 
     def command(self, jti: str) -> Given | None:
         """The command of this id."""
         row = self._connection.execute("SELECT * FROM commands WHERE jti = ?", (jti,)).fetchone()
-        return None if row is None else _given(row)
+        return None if row is None else given_of(row)
 
     def open_commands(self, now_s: int) -> tuple[Given, ...]:
         """Commands that boards may still answer, in the order in which each is to get its own."""
         rows = self._connection.execute(
             "SELECT * FROM commands WHERE status IS NULL AND expires_s > ? ORDER BY device, n", (now_s,)
         )
-        return tuple(_given(row) for row in rows)
+        return tuple(given_of(row) for row in rows)
 
     def last_command(self, device: str, name: str) -> Given | None:
         """The newest command of this name that a board was given."""
         row = self._connection.execute(
             "SELECT * FROM commands WHERE device = ? AND name = ? ORDER BY n DESC LIMIT 1", (device, name)
         ).fetchone()
-        return None if row is None else _given(row)
+        return None if row is None else given_of(row)
 
     def audit(self) -> Iterator[audit.Entry]:
         """Who did what when, verified as it is read. Raises KeyFileError where the chain is broken."""
@@ -608,62 +421,3 @@ def create_registry(path: Path) -> Registry:
     """A new registry, for its owner alone. Raises OSError."""
     path.touch(mode=0o600, exist_ok=False)
     return Registry(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(
-            f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
-        )
-        try:
-            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if state != "ok":
-                raise sqlite3.DatabaseError(state)
-            _migrate(connection, path)
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-    except sqlite3.Error as error:
-        raise KeyFileError(
-            f"{path}: the registry cannot be used ({error}); restore the fleet from a backup"
-        ) from error
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise KeyFileError(
-            f"{path}: made by a later version of hadir-provision (schema {version}, this one knows {SCHEMA_VERSION}); "
-            "install that one"
-        )
-    for number in range(version, SCHEMA_VERSION):
-        connection.executescript(f"BEGIN; {SCHEMA[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
-
-
-def _device(row: Sequence[Any]) -> Device:
-    device, site, direction, label, settings, added_s, revoked_s = row
-    return Device(device, site, Direction(direction), label, json.loads(settings), added_s, revoked_s)
-
-
-def _key(row: Sequence[Any]) -> DeviceKey:
-    kid, device, jwk, *rest = row
-    return DeviceKey(kid, device, json.loads(jwk), *rest)
-
-
-def _issued(row: Sequence[Any]) -> Issued:
-    serial, role, *rest = row
-    return Issued(int(serial, 16), Role(role), *rest)
-
-
-def _claim(row: Sequence[Any]) -> Claim:
-    claim, device, purpose, state, *rest = row
-    return Claim(claim, device, Purpose(purpose), ClaimState(state), *rest)
-
-
-def _given(row: Sequence[Any]) -> Given:
-    jti, device, n, name, token, given_s, expires_s, status, reason, result, answered_s = row
-    decoded = None if result is None else json.loads(result)
-    return Given(jti, device, n, name, token, given_s, expires_s, status, reason, decoded, answered_s)

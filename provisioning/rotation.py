@@ -9,8 +9,8 @@ from edge.trust.commands import Status
 from edge.trust.jws import decode_base64url, jwk_of, thumbprint
 from provisioning.authority import Role, moment, pem, requested_key
 from provisioning.commands import Answered, give
+from provisioning.entries import Given, Issued
 from provisioning.fleet import Fleet
-from provisioning.registry import Given, Issued
 
 NAME = "rotate"
 DUE_AT = 2 / 3

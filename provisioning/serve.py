@@ -24,9 +24,9 @@ from edge.trust.members import take
 from edge.uplink.client import Client, Incoming
 from provisioning.claims import Listener, Outcome, Received, approve, receive_request, take_status
 from provisioning.commands import name_boot, take_reply, topic_of
+from provisioning.entries import Claim, ClaimState, Given
 from provisioning.fleet import KEYS_FILE, Fleet
 from provisioning.link import connect, listener_of, spread
-from provisioning.registry import Claim, ClaimState, Given
 from provisioning.rotation import begin, due, go_on
 from provisioning.steps import DeskStep, reached
 

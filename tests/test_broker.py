@@ -29,9 +29,9 @@ from provisioning.deploy import (
     server_pin,
     write_broker,
 )
+from provisioning.entries import Claim, ClaimState
 from provisioning.fleet import Fleet
 from provisioning.mosquitto import Running, _unit, running
-from provisioning.registry import Claim, ClaimState
 from tests.fleet_broker import FleetBroker, fleet_broker
 
 NOW_S = 1_764_000_000

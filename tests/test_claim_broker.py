@@ -19,9 +19,9 @@ from edge.trust.identity import load_signing_key
 from edge.uplink.claim import Waiting, _ask_once
 from provisioning.claims import approve
 from provisioning.cli import main
+from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet
 from provisioning.link import listener_of
-from provisioning.registry import ClaimState
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, fleet_broker
 from tests.quietly import desk, edge, new_claim, wait_for

@@ -34,8 +34,8 @@ from provisioning.claims import (
     receive_request,
     take_status,
 )
+from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet
-from provisioning.registry import ClaimState
 from tests.claiming import LISTENER, NOW_S, Board, ask, let_in, new_fleet
 
 

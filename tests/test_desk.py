@@ -21,7 +21,7 @@ from edge.trust.receipts import head_claims
 from edge.trust.seal import sealing_key_text
 from edge.trust.tokens import HEAD_TYP, REPLY_TYP
 from provisioning.commands import give
-from provisioning.registry import ClaimState
+from provisioning.entries import ClaimState
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, Peer, fleet_broker
 from tests.quietly import claimed, desk, edge, new_claim, wait_for

@@ -18,15 +18,9 @@ from edge.records import Direction
 from edge.trust.admission import Purpose
 from edge.trust.jws import SigningKey
 from provisioning.authority import Role
-from provisioning.registry import (
-    MAX_LABEL_CHARACTERS,
-    SCHEMA,
-    SCHEMA_VERSION,
-    Change,
-    ClaimState,
-    Registry,
-    create_registry,
-)
+from provisioning.entries import ClaimState
+from provisioning.registry import MAX_LABEL_CHARACTERS, Change, Registry, create_registry
+from provisioning.schema import SCHEMA, SCHEMA_VERSION
 from tests.test_authority import AUTHORITY, NOW, PUBLIC
 
 NOW_S = 1_764_000_000
@@ -310,7 +304,7 @@ def test_a_copy_is_whole(registry: Registry, tmp_path: Path) -> None:
 def test_a_registry_that_another_command_holds_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioning.registry.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("provisioning.schema.BUSY_TIMEOUT_S", 0.05)
     registry = create_registry(tmp_path / "registry.db")
     other = sqlite3.connect(tmp_path / "registry.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

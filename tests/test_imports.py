@@ -93,6 +93,7 @@ VENDORS = {
         "edge/uplink/glimpse.py",
         "edge/uplink/salvage.py",
         "provisioning/registry.py",
+        "provisioning/schema.py",
         "provisioning/audit.py",
     },
     "jwt": {"edge/trust/jws.py"},

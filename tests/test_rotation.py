@@ -16,8 +16,8 @@ from edge.trust.jws import parse_object
 from provisioning.claims import add_claim
 from provisioning.cli import main
 from provisioning.commands import give
+from provisioning.entries import Given
 from provisioning.link import listener_of, spread
-from provisioning.registry import Given
 from provisioning.rotation import begin
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, fleet_broker

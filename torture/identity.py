@@ -31,11 +31,11 @@ from edge.trust.protect import load_key_encryption_key
 from edge.trust.store import IdentityStore
 from edge.uplink.outbox import Outbox
 from provisioning.claims import add_device
+from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet
 from provisioning.handover import Handover, Stage, uncertified
 from provisioning.keys import PASSPHRASE as PASSPHRASE_VARIABLE
 from provisioning.link import listener_of, spread
-from provisioning.registry import ClaimState
 from provisioning.rotation import NAME, begin
 from provisioning.serve import reported_keys
 from provisioning.steps import DeskStep, FleetStep
