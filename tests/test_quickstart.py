@@ -25,7 +25,8 @@ from edge.assembly import Eyes
 from tests.conftest import People
 from tests.doors import nobody, save_clip, walk
 
-QUICKSTART = Path(__file__).parents[1] / "docs" / "quickstart.md"
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "docs" / "quickstart.md"
 STAYS = "# in a terminal of its own"
 READY = {
     "hadir-provision broker": "claims at",
@@ -52,6 +53,10 @@ def test_it_is_ten_commands_at_most_and_nobody_edits_a_file() -> None:
     words = {line.split()[0] for line in lines}
     assert words <= {"hadir-provision", "hadir-edge", "hadir-central", "cp"}
     assert not [line for line in lines if re.search(r"[;&|<>`]|\$\(", line)], "a line is one command"
+
+
+def test_the_readme_has_the_same_commands() -> None:
+    assert "\n".join(commands()) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @contextmanager
