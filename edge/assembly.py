@@ -228,6 +228,7 @@ def open_trust(config: Config) -> Trust:
 def succeeded(trust: Trust, outbox: Outbox, clock: Clock) -> DeviceIdentity:
     """The identity to work with: the next one, where it is ready and this one is the store's."""
     identity, store = trust.identity, trust.store
+    store.drop_predecessor()
     current, successor = store.current(), store.successor()
     if current is None or successor is None or current.signing_key().kid != identity.key.kid:
         return identity

@@ -283,6 +283,7 @@ def take_up(places: Places, store: IdentityStore, identity: Identity, clock: Clo
     """
     current = store.current()
     if current is not None and current.name == identity.name:
+        store.clean()
         return
     install_configuration(places, identity)
     if current is not None and identity.follows(current):

@@ -20,9 +20,10 @@ from edge.config import CameraConfig, load_config
 from edge.errors import InputError, KeyFileError, TokenRefused
 from edge.records import Image
 from edge.steps import IdentityStep
+from edge.trust.admission import Purpose
 from edge.trust.claim import Claim
 from edge.trust.protect import SEALED_MARK
-from provisioning.claims import add_device, approve, receive_request
+from provisioning.claims import add_claim, add_device, approve, receive_request
 from provisioning.fleet import Fleet
 from provisioning.qr import qr_code, terminal_text, write_picture
 from tests.claiming import LISTENER, NOW_S, Board, let_in, new_fleet
@@ -206,3 +207,22 @@ def test_a_key_that_another_board_made_is_not_mistaken_for_ones_own(fleet: Fleet
     (board.places.state_dir / "kek").unlink()
     with pytest.raises(KeyFileError, match="made on another board"):
         board.current.signing_key()
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_no_earlier_key_stays_on_the_disk_after_a_power_cut_between_taking_and_cleaning(
+    fleet: Fleet, board: Board, purpose: Purpose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_in(fleet, board, add_device(fleet, "door-01", listener=LISTENER, now_s=NOW_S))
+    first = board.current.folder
+    claim = add_claim(fleet, "door-01", purpose, listener=LISTENER, now_s=NOW_S)
+    cut_once(monkeypatch, IdentityStep.ACTIVATED)
+    with pytest.raises(Cut):
+        let_in(fleet, board, claim)
+    assert first.exists()
+    if purpose is Purpose.RENEW:  # where the chain goes on, the daemon's next start does it too
+        board.store.drop_predecessor()
+    else:
+        board.install(b"")
+    assert not first.exists()
+    assert board.current.complete

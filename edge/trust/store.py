@@ -187,6 +187,14 @@ class IdentityStore:
         point_durably(self.current_path, identity.name)
         reached(IdentityStep.ACTIVATED)
 
+    def drop_predecessor(self) -> None:
+        """Remove the identity that the one in use has followed, where a power cut left it behind."""
+        current = self.current()
+        for identity in self.others(current):
+            if current is not None and current.follows(identity):
+                shutil.rmtree(identity.folder)
+                sync_folder(self.folder)
+
     def clean(self) -> None:
         """Remove every identity but the one in use."""
         for identity in self.others(self.current()):
