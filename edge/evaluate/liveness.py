@@ -252,21 +252,21 @@ def report(seen: Seen, result: Result) -> str:
         told = ", ".join(f"{count} {reason}" for reason, count in seen.unfit.most_common())
         lines.append(f"Faces that the daemon would not have looked at: {told}")
     for level in result.levels:
-        lines += _level_lines(level)
+        lines += _level_lines(level, result.live_from)
     if result.eer is not None:
         lines.append(
             f"EER {result.eer.percent:.1f} % (below {result.eer.upper_percent:.1f} %) at {result.eer.live_from:.3f}"
         )
     for checked in result.checked:
         lines.append(f"Threshold {checked.chosen.live_from:.3f}, chosen on one half, on the other:")
-        lines += _level_lines(checked.level)
+        lines += _level_lines(checked.level, checked.chosen.live_from)
     return "\n".join(lines)
 
 
-def _level_lines(level: Level) -> list[str]:
+def _level_lines(level: Level, live_from: float) -> list[str]:
     if not level.items:
         return [f"{level.name}: none"]
-    lines = [f"{level.name}, live from {level.live_from:g}:"]
+    lines = [f"{level.name}, live from {live_from:g}:"]
     lines += [f"  APCER {kind}: {rate}" for kind, rate in level.by_kind.items()]
     lines.append(f"  BPCER: {level.bpcer}; of these undecided: {level.undecided_live}")
     if level.undecided_attacks.errors:
