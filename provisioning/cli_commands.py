@@ -98,6 +98,8 @@ def _rotate(options: argparse.Namespace) -> int:
 def _rotate_fleet(options: argparse.Namespace) -> None:
     fleet = open_fleet(options.fleet, offline=options.offline)
     stage = Handover.of(fleet).stage
+    if options.finish and stage is Stage.NONE:
+        raise InputError(f"{options.fleet}: no handover is under way that could be finished")
     if stage in (Stage.NONE, Stage.ANNOUNCING):
         handover = announce(fleet, int(time.time()))
         spread(fleet, int(time.time()))
