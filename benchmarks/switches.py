@@ -36,7 +36,7 @@ from edge.recognition.appearance import Appearance
 from edge.recognition.quality import examine
 from edge.records import Image, Vector
 
-TRACKS = 300
+TRACKS = 80
 """Pairs of people of LFW."""
 
 LOOKS = 8
