@@ -61,6 +61,50 @@ def test_an_output_that_takes_nothing_is_said_and_no_traceback() -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_a_stream_that_was_closed_is_no_error_and_no_file_gets_its_number(
+    closed: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Regression: `>&-` ended with a traceback, and a database could have been opened in its place."""
+    program = (
+        "import os, sys, pathlib\n"
+        "from edge.command import carry_out\n"
+        "def act():\n"
+        "    number = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n"
+        "    print('said'); print('said', file=sys.stderr); os.write(1, b'by a library'); os.write(2, b'and')\n"
+        "    return 0 if number > 2 else 3\n"
+        "sys.exit(carry_out('hadir-x', act))\n"
+    )
+    file = tmp_path / "state"
+    closing = " ".join(f"{number}>&-" for number in closed)
+    result = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-c", program, str(file)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, file.read_bytes()) == (0, b"")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
+    """Regression: a traceback at the end of a long evaluation."""
+    program = (
+        "import sys; from edge.command import carry_out; sys.exit(carry_out('x', lambda: print('\\udcff')))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "\\udcff\n")
+
+
+def test_a_file_that_cannot_be_used_is_named_with_what_to_look_at(capsys: pytest.CaptureFixture[str]) -> None:
+    """Regression: it said `[Errno 13]`, and to check where the output goes."""
+    assert raising(PermissionError(13, "Permission denied", "/var/lib/hadir/settings.toml")) == os.EX_IOERR
+    assert capsys.readouterr().err == (
+        "hadir-x: /var/lib/hadir/settings.toml: Permission denied; check who may read and write it, and the disk\n"
+    )
+
+
 def test_init_whose_output_nobody_reads_leaves_a_whole_fleet(tmp_path: Path) -> None:
     """Regression: what is printed comes after what is written."""
     fleet = tmp_path / "fleet"

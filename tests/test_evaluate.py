@@ -228,6 +228,12 @@ def test_a_folder_without_people_is_refused_by_name(tmp_path: Path) -> None:
         open_album(tmp_path / "absent")
 
 
+def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    """Regression: it ended as an error of the disk. Root may read all folders, so a name too long stands for one."""
+    with pytest.raises(InputError, match=r"aaa: cannot be read \(File name too long\)"):
+        open_album(tmp_path / ("a" * 300))
+
+
 def test_the_person_is_the_face_nearest_to_the_centre() -> None:
     image: Image = np.zeros((100, 200, 3), np.uint8)
     middle = face_at(90, 60)
@@ -330,11 +336,13 @@ def test_the_cache_is_its_owners_alone_and_leaves_no_half_written_file(tmp_path:
     assert file.parent.stat().st_mode & 0o077 == 0
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    album = make_album(tmp_path / "people", {"Ann": 1})
+def test_a_cache_that_cannot_be_written_is_named_before_anything_is_embedded(tmp_path: Path) -> None:
+    """Regression: it was noticed after the minutes whose result it should have kept."""
+    album, detector = make_album(tmp_path / "people", {"Ann": 1}), FakeDetector()
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InputError, match=r"cache.*cannot be written.*--cache"):
-        embed_album(album, FakeDetector(), FakeEmbedder(), tmp_path / "cache")
+        embed_album(album, detector, FakeEmbedder(), tmp_path / "cache")
+    assert detector.seen == []
 
 
 def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
@@ -826,6 +834,30 @@ def test_an_impossible_number_of_threads_is_refused(threads: str, capsys: pytest
 def test_a_folder_that_is_not_there_is_named_before_any_model_is_loaded(measure: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: there is no such folder"):
         run(measure, tmp_path / "absent", "--models-dir", tmp_path)
+
+
+@pytest.mark.parametrize("measure", ["lfw", "openset", "thresholds", "calibration"])
+def test_a_place_where_figures_cannot_be_written_is_named_before_anything_is_measured(
+    measure: str, tmp_path: Path
+) -> None:
+    """Regression: of --json it was noticed at the end."""
+    with pytest.raises(InputError, match=r"figures\.json: cannot be written"):
+        run(measure, tmp_path / "absent", "--json", tmp_path / "nowhere" / "figures.json")
+
+
+def test_a_report_never_takes_the_place_of_a_device(tmp_path: Path) -> None:
+    """Regression: as root, `--html /dev/null` would have left a report of people there."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="pipe: is no ordinary file"):
+        run("openset", tmp_path / "absent", "--html", pipe)
+    assert pipe.is_fifo()
+
+
+def test_too_few_people_to_calibrate_are_counted(tmp_path: Path) -> None:
+    make_album(tmp_path, {"Ann": 4, "Bob": 3})
+    with pytest.raises(InputError, match=r"1 people have four photographs; .* need at least 51"):
+        run("calibration", tmp_path, "--cache", tmp_path / "cache")
 
 
 def test_an_unknown_embedder_is_refused_by_name(tmp_path: Path) -> None:

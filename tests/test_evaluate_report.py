@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import stat
 from html.parser import HTMLParser
@@ -160,6 +161,12 @@ def test_a_report_is_its_owners_alone_and_replaces_the_one_before(tmp_path: Path
     assert list(tmp_path.iterdir()) == [file], "nothing half-written is left"
     with pytest.raises(InputError, match="cannot be written"):
         page.write_private(tmp_path / "absent" / "report.html", b"new")
+
+
+def test_a_photograph_whose_name_is_no_utf_8_is_reported_all_the_same(tmp_path: Path) -> None:
+    """Regression: `person/\\xff.jpg` ended the report with a traceback after everything was measured."""
+    page.write_page(tmp_path / "report.html", page.shot("", os.fsdecode(b"Ann/\xff.jpg"), "missed"))
+    assert "\\udcff.jpg" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 # The whole report, on made-up vectors and grey pictures

@@ -268,6 +268,8 @@ def _files(source: str) -> tuple[Path, ...]:
     if source.startswith(STREAM_SCHEMES):
         # Not repeated: it may have a password in it.
         raise InputError("camera: a stream (rtsp://…) cannot be played among other sources; name it alone")
+    if not source:
+        raise InputError("camera: an empty name is none of a video, picture or folder")
     path = Path(source)
     try:
         if not path.exists():

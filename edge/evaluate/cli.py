@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.errors import InputError
 from edge.evaluate.liveness_cli import add_command as add_liveness
-from edge.evaluate.liveness_cli import check_writable
+from edge.evaluate.liveness_cli import check_outputs
 
 if TYPE_CHECKING:  # --help needs neither OpenCV nor numpy
     from edge.assembly import Eyes
@@ -54,6 +54,8 @@ def add_commands(subparsers: Any) -> None:
     ):
         measure = measures.add_parser(name, help=text, description=text)
         _add_options(measure)
+        if act is not _centre:  # whose vectors are for a manifest, which is no place for figures
+            measure.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
         if act is _openset:
             _add_openset_options(measure)
         if act in (_lfw, _openset, _calibration):
@@ -85,7 +87,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_threads, default=1, metavar="N", help="of the interpreter; default 1"
     )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="default: $XDG_CACHE_HOME/hadir")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
 
 
 def _add_openset_options(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +154,7 @@ def _lfw(options: argparse.Namespace) -> None:
     from edge.evaluate import lfw  # noqa: PLC0415 - see TYPE_CHECKING above
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
-    check_writable(options.html)
+    check_outputs(options.json, options.html)
     album = open_album(options.folder)
     folds = lfw.read_folds(album, options.folder / "pairs.txt")
     eyes = _open_eyes(options)
@@ -171,7 +172,7 @@ def _openset(options: argparse.Namespace) -> None:
     from edge.evaluate import openset  # noqa: PLC0415
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
-    check_writable(options.html)
+    check_outputs(options.json, options.html)
     album = open_album(options.folder)
     eyes = _open_eyes(options)
     probes, templates = _embed_both(album, eyes, options)
@@ -193,6 +194,7 @@ def _thresholds(options: argparse.Namespace) -> None:
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
     from edge.evaluate.openset import Runs  # noqa: PLC0415
 
+    check_outputs(options.json)
     album = open_album(options.folder)
     roles = thresholds.assign_roles(album, options.folder)
     eyes = _open_eyes(options)
@@ -222,6 +224,7 @@ def _calibration(options: argparse.Namespace) -> None:
     from edge.evaluate.dataset import open_album  # noqa: PLC0415
     from edge.evaluate.openset import Runs  # noqa: PLC0415
 
+    check_outputs(options.json)
     album = open_album(options.folder)
     eyes = _open_eyes(options)
     probes, templates = _embed_both(album, eyes, options)
@@ -233,7 +236,11 @@ def _calibration(options: argparse.Namespace) -> None:
         print(site_trial.line(each), flush=True)
         trials.append(each)
     if not trials:
-        raise InputError(f"{options.folder}: too few people with four photographs to calibrate a gallery")
+        least = min(site_trial.SIZES) + 1
+        raise InputError(
+            f"{options.folder}: {int((seen.sizes >= site_trial.TEMPLATES + 1).sum())} people have four photographs; "
+            f"a gallery to calibrate, and a stranger, need at least {least}"
+        )
     _write(options.json, "evaluate calibration", probes, site_trial.figures(trials))
 
 
@@ -289,9 +296,9 @@ def _threshold(eyes: Eyes, options: argparse.Namespace) -> Callable[[int], float
 
 
 def _write_html(file: Path, text: str) -> None:
-    from edge.evaluate.page import write_private  # noqa: PLC0415
+    from edge.evaluate.page import write_page  # noqa: PLC0415
 
-    write_private(file, text.encode())
+    write_page(file, text)
     print(f"{file}: written; it contains pictures of people")
 
 

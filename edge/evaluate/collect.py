@@ -96,8 +96,11 @@ def _write(file: Path, image: Image) -> Path:
 
 def _last_number(person: Path) -> int:
     """The highest in any file's name: what was there before is enrolled with, so it must stay the lowest."""
-    numbers = [int(found) for path in person.glob("*") for found in re.findall(r"[0-9]{1,9}", path.stem)]
-    return max(numbers, default=0)
+    try:
+        stems = [path.stem for path in person.iterdir()] if person.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{person}: cannot be read ({error.strerror})") from error
+    return max((int(found) for stem in stems for found in re.findall(r"[0-9]{1,9}", stem)), default=0)
 
 
 def report(collected: Collected, person: Path) -> str:

@@ -140,8 +140,15 @@ def open_album(folder: Path) -> Album:
     """List the photographs of `folder/images/person/` or, without that level, `folder/person/`.
 
     Hidden files and files that are no pictures are passed over. Raises InputError where
-    there is no folder or no person with a photograph.
+    there is no folder or no person with a photograph, or one that may not be read.
     """
+    try:
+        return _album(folder)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def _album(folder: Path) -> Album:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; expected person/image below it")
     below = folder / "images"
@@ -186,6 +193,7 @@ def embed_album(
     shape = (len(album.files), embedder.dimensions)
     stored = _load(file, shape)
     if stored is None:
+        _make_cache(file.parent)
         stored = _embed_all(album, detector, embedder, degradation, shape)
         _store(file, *stored)
     vectors, found, measures = stored
@@ -312,7 +320,6 @@ def _store(
 ) -> None:
     """Write under another name, then rename: an interrupted run leaves nothing that looks whole."""
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")  # readable by its owner only
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -323,9 +330,21 @@ def _store(
                 Path(name).unlink()
             raise
     except OSError as error:
-        raise InputError(
-            f"{file.parent}: the cache cannot be written ({error.strerror}); name another with --cache"
-        ) from error
+        raise _unwritable_cache(file.parent, str(error.strerror)) from error
+
+
+def _make_cache(folder: Path) -> None:
+    """Before minutes of work whose result could not be kept. Raises InputError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable_cache(folder, str(error.strerror)) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable_cache(folder, "not permitted, or the disk is read-only")
+
+
+def _unwritable_cache(folder: Path, why: str) -> InputError:
+    return InputError(f"{folder}: the cache cannot be written ({why}); name another with --cache")
 
 
 @dataclass(frozen=True, slots=True)

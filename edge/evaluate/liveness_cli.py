@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -86,8 +87,7 @@ def _liveness(options: argparse.Namespace) -> None:
     from edge.evaluate.presentations import open_presentations  # noqa: PLC0415
     from edge.evaluate.progress import Progress  # noqa: PLC0415
 
-    for file in (options.json, options.html):
-        check_writable(file)
+    check_outputs(options.json, options.html)
     observer = open_observer(options.models_dir, options.crop_widths)
     live_from = observer.models.spec.live_from if options.live_from is None else options.live_from
     presentations = open_presentations(options.folder)
@@ -146,10 +146,23 @@ def open_observer(models_dir: Path | None, crop_widths: tuple[float, ...] | None
     return Observer(detector, LivenessModels(spec), LivenessConfig(), QualityConfig())
 
 
-def check_writable(file: Path | None) -> None:
-    """Before minutes of work: where could a file not be written? Raises InputError."""
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise InputError(f"{file}: cannot be written (it is a folder, or its folder is not there)")
+def check_outputs(json: Path | None, html: Path | None = None) -> None:
+    """Before minutes of work: could the figures, or the report, not be written? Raises InputError."""
+    for file in (json, html):
+        if file is not None:
+            _check_writable(file)
+    if html is not None and html.exists() and not html.is_file():
+        raise InputError(f"{html}: is no ordinary file, and would be replaced by one; name another")
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        if file.is_dir() or not file.parent.is_dir():
+            raise InputError(f"{file}: cannot be written (it is a folder, or its folder is not there)")
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise InputError(f"{file}: cannot be written (not permitted, or the disk is read-only)")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def _write(options: argparse.Namespace, seen: Seen, result: Result) -> None:
@@ -163,10 +176,8 @@ def _write(options: argparse.Namespace, seen: Seen, result: Result) -> None:
             raise InputError(f"{options.json}: cannot be written ({error.strerror})") from error
     if options.html is not None:
         from edge.evaluate.liveness_report import liveness_report  # noqa: PLC0415
-        from edge.evaluate.page import write_private  # noqa: PLC0415
+        from edge.evaluate.page import write_page  # noqa: PLC0415
 
         command = shlex.join(["hadir-edge", *sys.argv[1:]])
-        write_private(
-            options.html, liveness_report(command, options.folder.resolve().name, seen, result).encode()
-        )
+        write_page(options.html, liveness_report(command, options.folder.resolve().name, seen, result))
         print(f"{options.html}: written; it contains pictures of people")

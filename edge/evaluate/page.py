@@ -189,6 +189,11 @@ def pairs(shown: Sequence[str]) -> str:
     return '<div class="pairs">\n' + "\n".join(shown) + "\n</div>"
 
 
+def write_page(file: Path, text: str) -> None:
+    """As `write_private`, also where a photograph has a name that is no UTF-8. Raises InputError."""
+    write_private(file, text.encode(errors="backslashreplace"))
+
+
 def write_private(file: Path, content: bytes) -> None:
     """Readable by its owner only, whole or not at all. Raises InputError where it cannot be written."""
     try:
