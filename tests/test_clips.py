@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.truth import Truth, read_truth, tally
+from demo.scenes import figure
 from demo.walkpast import Pose, over
 from edge.assembly import Eyes, build_road
 from edge.camera.pictures import read_picture
@@ -28,7 +29,6 @@ from edge.records import Attendance, Frame, Image, NoAttendance, Sighting, Track
 from edge.replay import NobodyKeeps
 from tests.conftest import People
 from tests.doors import templates
-from tests.scenes import figure
 
 TRUTHS = Path(__file__).parent / "truth"
 

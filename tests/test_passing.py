@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from demo.scenes import by_way_of, figure
 from demo.walkpast import CutOut, Way, render_people
 from edge.assembly import Eyes, build_road
 from edge.config import DecideConfig, QualityConfig, TrackConfig
@@ -17,7 +18,6 @@ from edge.records import Attendance, Frame, Image, NoAttendance, TrackEnd, Vecto
 from edge.replay import NobodyKeeps
 from tests.conftest import People
 from tests.doors import templates
-from tests.scenes import by_way_of, figure
 
 FRAMES_PER_S = 12.0
 SEED = 3

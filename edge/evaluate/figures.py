@@ -39,13 +39,14 @@ def one(value: float, unit: str, interval: tuple[float, float] | None = None) ->
 
 
 def table(figures: Mapping[str, Figure]) -> str:
-    """The figures for people: key, median, spread, unit."""
+    """The figures for people: key, median, spread, unit; in brackets the interval, where that is known."""
     width = max(len(key) for key in figures)
     lines = [f"{'':{width}}  {'median':>10}  {'min':>10}  {'max':>10}  {'n':>3}"]
     for key, figure in figures.items():
         low, high = min(figure.values), max(figure.values)
         numbers = "  ".join(f"{_short(number):>10}" for number in (figure.median, low, high))
-        lines.append(f"{key:{width}}  {numbers}  {len(figure.values):>3}  {figure.unit}")
+        within = "" if figure.interval is None else " [{}, {}]".format(*map(_short, figure.interval))
+        lines.append(f"{key:{width}}  {numbers}  {len(figure.values):>3}  {figure.unit}{within}")
     return "\n".join(lines)
 
 

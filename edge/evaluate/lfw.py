@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,13 +183,22 @@ def _redrawn_thresholds(
 def _accuracy_interval(
     right: NDArray[np.bool_], first: NDArray[np.int64], second: NDArray[np.int64], weights: Weights
 ) -> Interval:
-    """A mated pair counts as often as its person was drawn, another as the product of its two."""
     if right.all():
         return 1 - none_among(len(np.unique([first, second]))), 1.0
+    return interval(redrawn_means(right, first, second, weights))
+
+
+def redrawn_means(
+    values: NDArray[Any], first: NDArray[np.int64], second: NDArray[np.int64], weights: Weights
+) -> NDArray[np.float64]:
+    """(draws,): of one value for each pair of labels, its mean over the pairs of each draw of people.
+
+    A mated pair counts as often as its person was drawn, another as the product of its two.
+    """
     one_person = (first == second).ravel()
     counts = weights[:, first.ravel()]
     counts[:, ~one_person] *= weights[:, second.ravel()[~one_person]]
-    return interval(counts @ right.ravel() / counts.sum(axis=1, dtype=np.float64))
+    return np.asarray(counts @ values.ravel() / counts.sum(axis=1, dtype=np.float64), np.float64)
 
 
 def _impostors(embeddings: Embeddings, probes: Embeddings, impostor_pairs: int) -> Impostors:

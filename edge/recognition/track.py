@@ -24,6 +24,11 @@ GAP_MS = 250
 """A face that was away for longer is compared again at once: at four frames a second or more, it was
 hidden or missed meanwhile."""
 
+SIZE_COUNTS = 1.0
+"""So many widths of the face an e-folding of its size counts when the nearest track is looked for. Without the
+size, one of two who pass each other at different distances takes the other's place more often
+(`python -m benchmarks.tracks`, docs/decisions/tracks.md)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
@@ -71,12 +76,14 @@ class Tracker:
 
     Nearest first, measured in widths of the face; one face a track, one track a face.
 
-    `same` is the similarity from which two looks within one track are one person's.
+    `same` is the similarity from which two looks within one track are one person's;
+    `size_counts` as SIZE_COUNTS.
     """
 
-    def __init__(self, config: TrackConfig, same: float) -> None:
+    def __init__(self, config: TrackConfig, same: float, size_counts: float = SIZE_COUNTS) -> None:
         self._config = config
         self._same = same
+        self._size_counts = size_counts
         self._tracks: dict[int, _Track] = {}
         self._last_number = 0
 
@@ -87,7 +94,8 @@ class Tracker:
             (distance, index, number)
             for index, face in enumerate(faces)
             for number, track in self._tracks.items()
-            if (distance := _distance(track, face.box, now_mono_ms)) <= self._config.max_shift
+            if (distance := _distance(track, face.box, now_mono_ms, self._size_counts))
+            <= self._config.max_shift
         )
         claimed: dict[int, int] = {}
         for _, index, number in pairs:
@@ -148,12 +156,8 @@ class Tracker:
         return self._last_number
 
 
-def _distance(track: _Track, box: Box, now_mono_ms: int) -> float:
-    """How unlike the expected place and size, in mean face widths and e-foldings; inf where it cannot be it.
-
-    Without the size, one of two who pass each other at different distances takes the other's place
-    1.6 times as often (60 rendered crossings, docs/decisions/recognition.md).
-    """
+def _distance(track: _Track, box: Box, now_mono_ms: int, size_counts: float) -> float:
+    """How unlike the expected place and size, in mean face widths; inf where it cannot be it."""
     if box.width_px <= 0 or track.box.width_px <= 0:
         return math.inf
     growth = box.width_px / track.box.width_px
@@ -162,4 +166,5 @@ def _distance(track: _Track, box: Box, now_mono_ms: int) -> float:
     expected_x, expected_y = track.expected_centre(now_mono_ms)
     x, y = box.centre
     mean_width_px = math.sqrt(box.width_px) * math.sqrt(track.box.width_px)  # no product that could vanish
-    return math.hypot(x - expected_x, y - expected_y) / mean_width_px + abs(math.log(growth))
+    shift = math.hypot(x - expected_x, y - expected_y) / mean_width_px
+    return shift + size_counts * abs(math.log(growth))

