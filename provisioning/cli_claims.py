@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.command import Subparsers
 from edge.config import CAMERA_KINDS
-from edge.errors import AlreadyRunning, BrokerUnavailable, InputError
+from edge.errors import AlreadyRunning, InputError, RetryLater
 from edge.files import read_bounded, write_durably
 from edge.records import Direction
 from edge.trust.admission import Purpose
@@ -193,7 +193,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _at_the_desk(fleet: Fleet, *, auto: bool) -> None:
-    """Until a signal; through whatever happens to the broker."""
+    """Until a signal; through whatever happens to the broker, and while the registry cannot be written."""
     stop = threading.Event()
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -213,7 +213,7 @@ def _at_the_desk(fleet: Fleet, *, auto: bool) -> None:
                 with connect(fleet) as client:
                     print(f"answering claims at {listener.claims}", flush=True)
                     Desk(fleet, client, listener, auto=auto, tell=_say).run(stop.is_set)
-            except BrokerUnavailable as error:
+            except RetryLater as error:  # as what retained messages tell is told again, nothing is lost by it
                 log.warning("%s. Trying again", error)
                 stop.wait(RETRY_S)
 

@@ -86,7 +86,12 @@ class Desk:
         """What was published to each board."""
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Until `stop` says so, or the fleet has another root. Raises BrokerUnavailable where the connection ends."""
+        """Until `stop` says so, or the fleet has another root.
+
+        Raises:
+            BrokerUnavailable: the connection ends.
+            RetryLater: the registry cannot be written now.
+        """
         self._client.subscribe(FILTERS)
         next_look_s = next_rotate_s = 0.0
         while not stop():
@@ -110,7 +115,11 @@ class Desk:
         self.spread()
 
     def take(self, message: Incoming) -> None:
-        """One message; whatever is in it, nothing is raised for it."""
+        """One message; nothing is raised for what is in it.
+
+        Raises RetryLater where the registry cannot be written now: whoever sits down next gets the message again, from
+        the broker or because the board is asked again.
+        """
         levels = message.topic.split("/")
         if not message.payload or len(levels) != 5:  # noqa: PLR2004 - hadir/v1/claim/ID/request, …/ID/up/status
             return
@@ -125,7 +134,7 @@ class Desk:
             self._complain(message.topic, refused)
             if levels[2] == "claim":
                 self._clear_claim(levels[3])
-        except (InputError, RetryLater) as error:
+        except InputError as error:
             log.warning("%s: %s", message.topic, error)
 
     def publish_answers(self) -> None:

@@ -6,13 +6,16 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 from cryptography import x509
@@ -320,6 +323,72 @@ def test_one_that_is_gone_needs_no_reload(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "kill", gone)
     Running(77, ("mosquitto",), Path("/"), None).reload()
+
+
+FORGETFUL = """
+import pathlib, signal, sys
+signals = [0]
+def told(*_):
+    signals[0] += 1
+    if signals[0] == int(sys.argv[1]):
+        [path.read_bytes() for path in pathlib.Path(sys.argv[3]).parent.iterdir()]
+    print(signals[0], flush=True)
+signal.signal(signal.SIGHUP, told)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+"""Reads its files at that SIGHUP and at no other."""
+
+
+@contextmanager
+def forgetful(folder: Path, reads_at: int) -> Iterator[tuple[Running, IO[bytes]]]:
+    """A process that looks like Mosquitto and is as hard of hearing, and what it says."""
+    path = folder / "mosquitto.conf"
+    for name in NAMES:
+        (folder / name).write_text("just written")
+    if os.statvfs(folder).f_flag & os.ST_NOATIME:
+        pytest.skip(f"{folder} is mounted with noatime")
+    with subprocess.Popen(
+        ("mosquitto", "-c", FORGETFUL, str(reads_at), "-c", str(path)),
+        executable=sys.executable,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield Running(process.pid, ("mosquitto", "-c", str(path)), folder, None), process.stdout
+        process.kill()
+
+
+def test_a_change_that_comes_while_mosquitto_reads_for_another_one_is_not_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: it forgets such a signal, and a claim that had just been made was refused until the next change."""
+    with forgetful(tmp_path, reads_at=3) as (one, said):
+        one.reload()
+        assert [said.readline() for _ in range(3)] == [b"1\n", b"2\n", b"3\n"]
+        assert "just written" in (tmp_path / "claims.passwd").read_text()
+    assert caplog.text == ""
+
+
+def test_one_that_reads_nothing_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with forgetful(tmp_path, reads_at=99) as (one, said):
+        one.reload()
+        assert said.readline() == b"1\n"
+    assert "has not read its files again" in caplog.text
+
+
+def test_where_readings_are_not_noted_it_is_told_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mounted:
+        f_flag = os.ST_NOATIME
+
+    with forgetful(tmp_path, reads_at=99) as (one, said):
+        monkeypatch.setattr(os, "statvfs", lambda _: Mounted())
+        one.reload()
+        assert [said.readline() for _ in range(2)] == [b"1\n", b"2\n"]
+    assert caplog.text == ""
 
 
 def test_one_that_does_not_start_again_is_not_called_restarted(tmp_path: Path) -> None:

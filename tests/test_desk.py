@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge.board.clock import Clock
+from edge.errors import RetryLater
 from edge.records import TimeReading
 from edge.trust.claim import REQUEST_TYP, Claim, claim_urn, csr_of, fleet_urn
 from edge.trust.commands import Command, Status, reply_claims
@@ -20,8 +22,12 @@ from edge.trust.jws import SigningKey, encode_base64url, sign, sign_shared
 from edge.trust.receipts import head_claims
 from edge.trust.seal import sealing_key_text
 from edge.trust.tokens import HEAD_TYP, REPLY_TYP
+from provisioning import schema
 from provisioning.commands import give
 from provisioning.entries import ClaimState
+from provisioning.fleet import REGISTRY_FILE, open_fleet
+from provisioning.link import connect, listener_of
+from provisioning.serve import Desk
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, Peer, fleet_broker
 from tests.quietly import claimed, desk, edge, new_claim, wait_for
@@ -91,6 +97,25 @@ def test_hostile_requests_change_nothing_and_the_board_that_comes_after_them_is_
         path.write_text(claim.file)
         assert edge("claim", "--config", board.places.config, "--claim", path).returncode == 0
     assert claim.secret not in caplog.text
+
+
+def test_what_a_board_asks_while_the_registry_cannot_be_written_is_taken_later(
+    broker: FleetBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the request was dropped with a line in the log, and its board waited until somebody restarted it."""
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.1)
+    claim = new_claim(broker)
+    with broker.with_claim(claim.id, claim.password) as asking:
+        assert asking.publish(f"hadir/v1/claim/{claim.id}/request", request(claim), retain=True) in (0, 0x10)
+    fleet = open_fleet(broker.fleet.folder)
+    busy = sqlite3.connect(fleet.folder / REGISTRY_FILE)
+    busy.execute("BEGIN IMMEDIATE")
+    with pytest.raises(RetryLater, match="nothing was changed"), connect(fleet) as client:
+        Desk(fleet, client, listener_of(fleet), auto=True, tell=print).run(lambda: False)
+    busy.close()
+    fleet.registry.close()
+    with desk(broker, auto=True):
+        wait_for(lambda: [c.state for c in broker.fleet.registry.claims("door-01")] == [ClaimState.ISSUED])
 
 
 def head(device: str, key: SigningKey) -> str:
