@@ -50,23 +50,24 @@ def _calibrate(options: argparse.Namespace) -> None:
     # Imported here, because OpenCV and the models take a while and other commands need neither.
     from edge.assembly import open_eyes  # noqa: PLC0415
     from provisioning.calibrate import calibrate, embed_strangers, report  # noqa: PLC0415
-    from provisioning.galleries import current_gallery, publish  # noqa: PLC0415
+    from provisioning.galleries import next_gallery, publish  # noqa: PLC0415
 
     fleet = open_fleet(options.fleet)
     eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
     strangers = [] if options.strangers is None else embed_strangers(eyes, options.strangers)
-    calibration = calibrate(
-        current_gallery(fleet, eyes),
-        eyes.spec.thresholds,
-        options.fpir_target,
-        strangers,
-        lookalikes_only=options.lookalikes_only,
-    )
-    print(report(calibration))
+    with next_gallery(fleet, eyes) as gallery:
+        calibration = calibrate(
+            gallery,
+            eyes.spec.thresholds,
+            options.fpir_target,
+            strangers,
+            lookalikes_only=options.lookalikes_only,
+        )
+        print(report(calibration))
+        boards = () if options.dry_run else publish(fleet, calibration.gallery)
     if options.dry_run:
         print("nothing was written")
-    else:
-        tell_boards(publish(fleet, calibration.gallery))
+    tell_boards(boards)
 
 
 def _share(text: str) -> float:

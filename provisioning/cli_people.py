@@ -30,12 +30,13 @@ def add_commands(commands: Subparsers) -> None:
 def _remove(options: argparse.Namespace) -> None:
     # Imported here, because OpenCV and the models take a while and other commands need neither.
     from edge.assembly import open_eyes  # noqa: PLC0415
-    from provisioning.galleries import current_gallery, publish, without_person  # noqa: PLC0415
+    from provisioning.galleries import next_gallery, publish, without_person  # noqa: PLC0415
 
     fleet = open_fleet(options.fleet)
     eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
-    smaller = without_person(current_gallery(fleet, eyes), options.person)
-    boards = publish(fleet, smaller)
+    with next_gallery(fleet, eyes) as gallery:
+        smaller = without_person(gallery, options.person)
+        boards = publish(fleet, smaller)
     print(f"removed {options.person}; gallery version {smaller.version}, {len(smaller.people)} people")
     tell_boards(boards)
 
@@ -44,12 +45,14 @@ def _enrol(options: argparse.Namespace) -> None:
     # Imported here, because OpenCV and the models take a while and other commands need neither.
     from edge.assembly import open_eyes  # noqa: PLC0415
     from provisioning.enrol import enrol  # noqa: PLC0415
-    from provisioning.galleries import current_gallery, publish, with_person  # noqa: PLC0415
+    from provisioning.galleries import next_gallery, publish, with_person  # noqa: PLC0415
 
     fleet = open_fleet(options.fleet)
     eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
-    gallery = current_gallery(fleet, eyes)
-    enrolment = enrol(eyes, options.person, options.photo, gallery)
+    with next_gallery(fleet, eyes) as gallery:
+        enrolment = enrol(eyes, options.person, options.photo, gallery)
+        grown = with_person(gallery, enrolment.person, enrolment.template)
+        boards = publish(fleet, grown)
     if enrolment.lookalike is not None:
         other, similarity = enrolment.lookalike
         print(
@@ -57,8 +60,11 @@ def _enrol(options: argparse.Namespace) -> None:
             "treated as ambiguous. Is it the same person under two ids?",
             file=sys.stderr,
         )
-    grown = with_person(gallery, enrolment.person, enrolment.template)
-    boards = publish(fleet, grown)
+    if enrolment.to_earlier is not None:
+        print(
+            f"{enrolment.person} was enrolled before; these photographs alone count from now on (similarity to the "
+            f"earlier ones {enrolment.to_earlier:.2f})"
+        )
     print(
         f"enrolled {enrolment.person} from {enrolment.photos} photograph(s), least similarity to their mean "
         f"{enrolment.least_similarity:.2f}; gallery version {grown.version}, {len(grown.people)} people"

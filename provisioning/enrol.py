@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
-from edge.errors import InputError, NotEnrollable
+from edge.errors import BadImage, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery
 from edge.recognition.match import best_match, fuse
 from edge.recognition.quality import assess
@@ -45,6 +45,8 @@ class Enrolment:
     """Of a photograph to the template; 1 for a single photograph."""
     lookalike: tuple[str, float] | None
     """Somebody else in the gallery who is similar enough to be taken for this person."""
+    to_earlier: float | None = None
+    """Similarity to the template that this one replaces; None where there was none."""
 
 
 def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> Enrolment:
@@ -52,7 +54,9 @@ def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> 
 
     Raises:
         InputError: the id or a file cannot be used as it is.
-        NotEnrollable: a photograph shows no face, several, too small a one, or somebody else.
+        NotEnrollable: a photograph shows no face, several, too small a one, or somebody else, or all show
+            somebody else than who has this id.
+        BadImage: a file's picture is too small to be looked at.
     """
     if not PERSON_PATTERN.fullmatch(person):
         raise InputError(
@@ -67,21 +71,26 @@ def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> 
     threshold = eyes.spec.threshold(len(gallery.people))
     similarities = [float(vector @ template) for vector in vectors]
     _refuse_stray(photos, vectors, threshold)
+    to_earlier = _to_earlier(template, person, gallery, threshold)
     return Enrolment(
         person=person,
         template=template,
         photos=len(photos),
         least_similarity=min(similarities),
         lookalike=_lookalike(template, person, gallery, threshold),
+        to_earlier=to_earlier,
     )
 
 
 def embed_photo(eyes: Eyes, photo: Path) -> Vector:
     """The vector of the one face in a photograph."""
     image = read_picture(photo)
-    face = _only_face(eyes.stills.detect(image), photo)
-    _refuse_unfit(image, face, photo)
-    return eyes.embedder.embed(eyes.embedder.crops(image, face))
+    try:
+        face = _only_face(eyes.stills.detect(image), photo)
+        _refuse_unfit(image, face, photo)
+        return eyes.embedder.embed(eyes.embedder.crops(image, face))
+    except BadImage as error:
+        raise BadImage(f"{photo}: {error}") from error
 
 
 def _only_face(faces: Sequence[Face], photo: Path) -> Face:
@@ -125,6 +134,20 @@ def _refuse_stray(photos: Sequence[Path], vectors: Sequence[Vector], threshold: 
                 f"{photo}: similarity {similarity:.2f} to this person's other photographs; is it somebody else? "
                 "Leave it out or replace it"
             )
+
+
+def _to_earlier(template: Vector, person: str, gallery: Gallery, threshold: float) -> float | None:
+    """How like the template that is replaced. One of somebody else must not vanish through a mistyped id."""
+    earlier = gallery.templates().get(person)
+    if earlier is None:
+        return None
+    similarity = float(template @ earlier)
+    if similarity < threshold / 2:
+        raise NotEnrollable(
+            f"{person}: somebody is enrolled under this id already, and looks different (similarity {similarity:.2f}); "
+            f"nothing was changed. Is the id right? If the one before was the mistake, remove {person} first"
+        )
+    return similarity
 
 
 def _lookalike(template: Vector, person: str, gallery: Gallery, threshold: float) -> tuple[str, float] | None:

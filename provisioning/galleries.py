@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,19 @@ from edge.trust.identity import site_urn
 from provisioning.fleet import GALLERY_VERSION, Fleet
 
 FILE = "gallery.hadir"
+LOCK_FILE = "gallery.lock"
+
+
+@contextmanager
+def next_gallery(fleet: Fleet, eyes: Eyes) -> Iterator[Gallery]:
+    """The newest gallery, for one command at a time until it has published what follows from it.
+
+    Of two that began from the same version, the second would undo what the first was told is done.
+    Raises GalleryError as `current_gallery` does.
+    """
+    with (fleet.folder / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield current_gallery(fleet, eyes)
 
 
 def current_gallery(fleet: Fleet, eyes: Eyes) -> Gallery:

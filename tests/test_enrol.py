@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from demo.boards import configured_board
 from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
-from edge.errors import GalleryError, InputError, NotEnrollable
+from edge.errors import BadImage, GalleryError, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery, make_gallery
 from edge.records import Image
 from provisioning.cli import main
@@ -130,6 +133,59 @@ def test_who_is_removed_is_gone_and_who_was_never_there_is_named(eyes: Eyes, fle
     gallery = current_gallery(fleet, eyes)
     assert (gallery.people, gallery.version) == (("E2",), 3)
     assert main(["remove", str(fleet.folder), "E1"]) == InputError.exit_code
+
+
+def test_of_two_commands_at_once_neither_undoes_the_other(
+    eyes: Eyes, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: both began from the same version, both said "done", and one person was in the gallery again."""
+    axis = np.eye(1, eyes.embedder.dimensions, dtype=np.float32)[0]
+    publish(fleet, with_person(with_person(current_gallery(fleet, eyes), "E1", axis), "E2", axis))
+    codes: list[int] = []
+    second = threading.Thread(target=lambda: codes.append(main(["remove", str(fleet.folder), "E2"])))
+    waits, flock = threading.Event(), fcntl.flock
+
+    def locking(file: TextIO, operation: int) -> None:
+        if threading.current_thread() is second:
+            waits.set()
+        flock(file, operation)
+
+    def publishing(fleet: Fleet, gallery: Gallery) -> tuple[Path, ...]:
+        if threading.current_thread() is not second:
+            second.start()
+            while second.is_alive() and not waits.wait(0.01):
+                pass
+        return publish(fleet, gallery)
+
+    monkeypatch.setattr("provisioning.galleries.fcntl.flock", locking)
+    monkeypatch.setattr("provisioning.galleries.publish", publishing)
+    assert main(["remove", str(fleet.folder), "E1"]) == 0
+    second.join()
+    assert codes == [0]
+    gallery = current_gallery(fleet, eyes)
+    assert (gallery.people, gallery.version) == ((), 4)
+
+
+def test_an_id_that_somebody_has_is_not_given_to_somebody_else(
+    eyes: Eyes, people: People, nobody: Gallery
+) -> None:
+    """Regression: one mistyped digit, and the template of who was there before was gone without a word."""
+    first = enrol(eyes, "E1", people["P44"][:2], nobody)
+    gallery = with_person(nobody, "E1", first.template)
+    assert first.to_earlier is None
+    with pytest.raises(NotEnrollable, match="enrolled under this id already, and looks different"):
+        enrol(eyes, "E1", people["P46"], gallery)
+    again = enrol(eyes, "E1", people["P44"][2:], gallery)
+    assert again.to_earlier == pytest.approx(float(first.template @ again.template))
+
+
+def test_a_picture_that_is_too_small_to_be_looked_at_is_named(
+    eyes: Eyes, people: People, tmp_path: Path, nobody: Gallery
+) -> None:
+    """Regression: of three photographs, it was not said which."""
+    dot = saved(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
+    with pytest.raises(BadImage, match=r"dot\.png: a picture of 1x1 pixels"):
+        enrol(eyes, "E1", [*people["P44"], dot], nobody)
 
 
 def test_the_same_person_under_two_ids_is_noticed(eyes: Eyes, people: People, nobody: Gallery) -> None:
