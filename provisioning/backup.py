@@ -68,9 +68,19 @@ class Restored:
 
 
 def back_up(fleet: Fleet, path: Path, *, now_s: int) -> None:
-    """Write the whole fleet into a new file of mode 0600. Raises InputError where it exists or cannot be written."""
+    """Write the whole fleet into a new file of mode 0600.
+
+    Raises:
+        InputError: it exists or cannot be written.
+        KeyFileError: the passphrase is not the fleet's: nobody would know the one that opens the backup.
+    """
     if path.exists():
         raise InputError(f"{path}: exists already; a backup is never overwritten")
+    if path.absolute().parent.resolve().is_relative_to(fleet.folder.resolve()):
+        raise InputError(
+            f"{path}: lies in the fleet's own folder, and goes where that goes; name another place"
+        )
+    fleet.store.unlock()
     with fleet.change("backup", path.name, now_s=now_s):
         pass
     lock = read_bounded(fleet.folder / "keys" / LOCK_FILE, _MAX_LOCK_BYTES)
@@ -96,7 +106,7 @@ def restore(path: Path, folder: Path, *, ask: Ask, now_s: int, broker: Path | No
     told: list[tuple[int, tuple[str, ...]]] = []
 
     def fill(scratch: Path) -> None:
-        _unpack(content, passphrase, scratch)
+        _unpack(path, content, passphrase, scratch)
         told.append(_bring_up_to_date(scratch, lambda: passphrase, now_s, broker))
 
     make_whole(folder, fill)
@@ -147,13 +157,19 @@ def _content(path: Path) -> tuple[bytes, bytes]:
     return lock, wrapped
 
 
-def _unpack(content: tuple[bytes, bytes], passphrase: str, folder: Path) -> None:
+def _unpack(path: Path, content: tuple[bytes, bytes], passphrase: str, folder: Path) -> None:
     lock, wrapped = content
     keys = folder / "keys"
     keys.mkdir(mode=0o700)
     write_durably(keys / LOCK_FILE, lock)
     store = KeyStore(keys, folder / "offline", lambda: passphrase)
-    with tarfile.open(fileobj=io.BytesIO(store.unwrap(wrapped, "backup"))) as archive:
+    try:
+        unwrapped = store.unwrap(wrapped, "backup")
+    except KeyFileError as error:
+        raise KeyFileError(
+            f"{path}: does not open; the passphrase is another than when it was made, or the file is damaged"
+        ) from error
+    with tarfile.open(fileobj=io.BytesIO(unwrapped)) as archive:
         for member in archive:
             place = PurePosixPath(member.name)
             if not member.isfile() or place.is_absolute() or ".." in place.parts:

@@ -106,6 +106,7 @@ def add_device(
     lifetime_s: int = LIFETIME_S,
 ) -> Secret:
     """Register a board and make the claim that it becomes that board with. Raises InputError."""
+    fleet.store.unlock()  # before the registry is held
     with fleet.change("device-add", device, now_s=now_s) as change:
         change.add_device(device, site or fleet.site, direction, label=label, settings=settings)
         return _add_claim(fleet, change, device, Purpose.FIRST, listener, now_s, lifetime_s)
@@ -124,6 +125,7 @@ def add_claim(
     known = fleet.registry.device(device)
     if known.revoked_s is not None and purpose is not Purpose.REPLACE:
         raise InputError(f"{device}: was revoked; a new board at the same door: `hadir-provision replace`")
+    fleet.store.unlock()
     with fleet.change(f"claim-{purpose}", device, now_s=now_s) as change:
         for claim in fleet.registry.claims(device):
             if claim.state in (ClaimState.OPEN, ClaimState.PENDING):

@@ -92,6 +92,7 @@ class Handover:
 def announce(fleet: Fleet, now_s: int) -> Handover:
     """Make the next keys and tell boards of them. Needs the root key. Raises KeyFileError."""
     handover = Handover.of(fleet)
+    fleet.store.unlock()
     if handover.stage is Stage.NONE:
         handover = _decide(fleet, Stage.ANNOUNCING, now_s)
     if handover.stage is not Stage.ANNOUNCING:

@@ -50,6 +50,9 @@ LOCK_FILE = "lock.json"
 
 _MAX_FILE_BYTES = 16 * 1024
 
+_KEY_FILES = "key-files"
+"""What the password of key files is derived for."""
+
 Ask = Callable[[], str]
 """Gives the passphrase, when it is first needed."""
 
@@ -106,6 +109,13 @@ class KeyStore:
         write_durably(folder / LOCK_FILE, json.dumps(lock).encode() + b"\n")
         return cls(folder, offline, ask)
 
+    def unlock(self) -> None:
+        """Have the passphrase asked for now, where it was not yet: somebody may take long to type it.
+
+        Raises KeyFileError where it is not this fleet's.
+        """
+        self._unlocked()
+
     def path(self, name: str, *, offline: bool = False) -> Path:
         """Where the key of this name lies."""
         return (self._offline if offline else self._folder) / f"{name}.pem"
@@ -143,7 +153,7 @@ class KeyStore:
 
     def file_password(self) -> bytes:
         """The password of every key file, for programs that read such files themselves (TLS)."""
-        return encode_base64url(self._derive("key-files")).encode()
+        return encode_base64url(self._derive(_KEY_FILES)).encode()
 
     def wrap(self, plaintext: bytes, purpose: str) -> bytes:
         """Encrypt what the registry keeps secret, bound to a purpose."""
@@ -177,15 +187,28 @@ class KeyStore:
         try:
             return serialization.load_pem_private_key(pem, self.file_password())
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(
-                f"{path}: does not open; the passphrase is another than this fleet's, or the file is damaged"
-            ) from error
+            raise _does_not_open(path) from error
 
     def _derive(self, purpose: str) -> bytes:
+        return _derived(self._unlocked(), purpose)
+
+    def _unlocked(self) -> bytes:
         if self._secret is None:
-            self._secret = self._stretched(self._ask())
-        info = f"hadir:v1:fleet:{purpose}".encode()
-        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._secret)
+            secret = self._stretched(self._ask())
+            self._check_opens(secret)
+            self._secret = secret
+        return self._secret
+
+    def _check_opens(self, secret: bytes) -> None:
+        """Raise KeyFileError where no key of this fleet opens.
+
+        Else a slip in the passphrase would encrypt what is made now under a word that nobody knows: the next keys of
+        a fleet, a claim's secret, a backup.
+        """
+        held = sorted(self._folder.glob("*.pem"))
+        password = encode_base64url(_derived(secret, _KEY_FILES)).encode()
+        if held and not any(_opens(path, password) for path in held):
+            raise _does_not_open(held[0])
 
     def _stretched(self, passphrase: str) -> bytes:
         path = self._folder / LOCK_FILE
@@ -200,6 +223,25 @@ class KeyStore:
             raise KeyFileError(
                 f"{path}: the fleet's salt cannot be read, and nothing opens without it; restore it from a backup"
             ) from error
+
+
+def _derived(secret: bytes, purpose: str) -> bytes:
+    info = f"hadir:v1:fleet:{purpose}".encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(secret)
+
+
+def _opens(path: Path, password: bytes) -> bool:
+    try:
+        serialization.load_pem_private_key(read_bounded(path, _MAX_FILE_BYTES), password)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _does_not_open(path: Path) -> KeyFileError:
+    return KeyFileError(
+        f"{path}: does not open; the passphrase is another than this fleet's, or the file is damaged"
+    )
 
 
 def _passphrase_in(path: Path) -> str:

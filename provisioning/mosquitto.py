@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge.errors import BrokerUnavailable, InputError
 from provisioning.broker import NAMES
+from provisioning.keys import PASSPHRASE, PASSPHRASE_FILE
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Running:
         """In the background, as a daemon of its own, and look whether it stays."""
         command = self.command if "-d" in self.command else (*self.command, "-d")
         done = subprocess.run(  # noqa: S603 - what ran here a moment ago
-            command, cwd=self.folder, capture_output=True, text=True, check=False
+            command, cwd=self.folder, capture_output=True, text=True, check=False, env=_environment()
         )
         time.sleep(SETTLED_S)
         if done.returncode != 0 or not any(running(path) for path in _configurations(self)):
@@ -103,7 +104,11 @@ class Running:
     def _restart_unit(self, unit: str) -> None:
         try:
             subprocess.run(  # noqa: S603 - a unit's name from the kernel, no shell
-                ("/usr/bin/systemctl", "restart", unit), capture_output=True, text=True, check=True
+                ("/usr/bin/systemctl", "restart", unit),
+                capture_output=True,
+                text=True,
+                check=True,
+                env=_environment(),
             )
         except (OSError, subprocess.CalledProcessError) as error:
             why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
@@ -131,7 +136,7 @@ def running(configuration: Path, processes: Path = PROC) -> tuple[Running, ...]:
 def run(configuration: Path) -> None:
     """Become Mosquitto, in the foreground, until it is stopped. Raises InputError where it is not installed."""
     path = program()
-    os.execv(path, (path, "-c", str(configuration)))  # noqa: S606 - found by name in known places
+    os.execve(path, (path, "-c", str(configuration)), _environment())  # noqa: S606 - found by name in known places
 
 
 def program() -> str:
@@ -140,6 +145,11 @@ def program() -> str:
     if found is None:
         raise InputError("mosquitto is not installed here: apt install mosquitto")
     return found
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the fleet's passphrase: a program that everybody's network reaches has no use for it."""
+    return {name: value for name, value in os.environ.items() if name not in (PASSPHRASE, PASSPHRASE_FILE)}
 
 
 def _describe(process: Path) -> Running | None:

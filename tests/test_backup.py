@@ -75,7 +75,7 @@ def test_nothing_of_it_can_be_read_without_the_passphrase(fleet: Fleet, path: Pa
     board_key = (fleet.folder / "boards/door-01/device.pem").read_bytes()
     assert board_key not in content
     assert b"door-01" not in content
-    with pytest.raises(KeyFileError, match="backup does not open; the passphrase is another"):
+    with pytest.raises(KeyFileError, match=rf"{path}: does not open; the passphrase is another"):
         restored(path, passphrase="something else")
     assert not (path.parent / "again").exists()
 
@@ -104,6 +104,23 @@ def test_nothing_is_ever_overwritten(fleet: Fleet, path: Path) -> None:
         back_up(fleet, path, now_s=NOW_S)
     with pytest.raises(InputError, match="exists already; name a new folder"):
         restore(path, fleet.folder, ask=lambda: PASSPHRASE, now_s=LATER_S)
+
+
+def test_no_backup_is_made_under_another_passphrase(
+    fleet: Fleet, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it was, and nobody could ever open it."""
+    before = [entry.n for entry in fleet.registry.audit()]
+    monkeypatch.setenv("HADIR_PASSPHRASE", "a slip of the fingers")
+    assert main(["backup", str(fleet.folder), str(path)]) == KeyFileError.exit_code
+    assert "does not open; the passphrase is another" in capsys.readouterr().err
+    assert not path.exists()
+    assert [entry.n for entry in fleet.registry.audit()] == before
+
+
+def test_a_backup_does_not_lie_in_what_it_is_of(fleet: Fleet) -> None:
+    with pytest.raises(InputError, match="lies in the fleet's own folder"):
+        back_up(fleet, fleet.folder / "boards" / "fleet.backup", now_s=NOW_S)
 
 
 def test_a_restored_fleet_gives_no_number_out_again(fleet: Fleet, path: Path) -> None:

@@ -252,6 +252,25 @@ def test_a_second_one_is_not_started(broker: FleetBroker, capsys: pytest.Capture
     assert f"already (process {broker.process.pid})" in capsys.readouterr().err
 
 
+def test_mosquitto_does_not_inherit_the_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: whoever broke into the broker found the fleet's passphrase in its environment."""
+    told = tmp_path / "mosquitto"
+    told.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\n")
+    told.chmod(0o755)
+    monkeypatch.setenv("HADIR_PASSPHRASE", "words that the broker must not know")
+    monkeypatch.setenv("HADIR_PASSPHRASE_FILE", "/root/passphrase")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    subprocess.run(
+        (sys.executable, "-c", f"from provisioning.mosquitto import *; run(Path({str(told)!r}))"), check=True
+    )
+    run_by_hand = (tmp_path / "environment").read_text()
+    with pytest.raises(BrokerUnavailable, match="does not start again"):
+        Running(2**22 + 1, (str(told),), tmp_path, None).restart()
+    for environment in (run_by_hand, (tmp_path / "environment").read_text()):
+        assert "PATH=" in environment
+        assert "PASSPHRASE" not in environment
+
+
 def test_where_none_runs_it_says_what_to_copy_where(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     reachable(fleet.folder)
     assert main(["broker", str(fleet.folder), "--host", "broker.local", "--bind", "127.0.0.1"]) == 0

@@ -53,8 +53,30 @@ def test_another_passphrase_opens_nothing(store: KeyStore, tmp_path: Path) -> No
     other = opened(tmp_path, SECRET + "!")
     with pytest.raises(KeyFileError, match=r"gallery\.pem: does not open; the passphrase is another"):
         other.elliptic("gallery")
-    with pytest.raises(KeyFileError, match="claim:X does not open"):
+    with pytest.raises(KeyFileError, match=r"gallery\.pem: does not open"):
         other.unwrap(wrapped, "claim:X")
+    with pytest.raises(KeyFileError, match="claim:Y does not open"):
+        opened(tmp_path).unwrap(wrapped, "claim:Y")
+
+
+def test_nothing_is_encrypted_under_a_passphrase_that_opens_nothing(store: KeyStore, tmp_path: Path) -> None:
+    """Regression: a slip of the finger made the fleet's next keys, or a backup, under a word that nobody knew."""
+    store.save("gallery", ec.generate_private_key(ec.SECP256R1()))
+    other = opened(tmp_path, SECRET + "!")
+    with pytest.raises(KeyFileError, match=r"gallery\.pem: does not open; the passphrase is another"):
+        other.save("next-gallery", ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(KeyFileError, match="does not open"):
+        other.wrap(b"claim's secret", "claim:X")
+    assert not other.path("next-gallery").exists()
+
+
+def test_one_damaged_key_is_not_taken_for_another_passphrase(store: KeyStore, tmp_path: Path) -> None:
+    for name in ("command", "gallery"):
+        store.save(name, ec.generate_private_key(ec.SECP256R1()))
+    store.path("command").write_bytes(b"damaged")
+    opened(tmp_path).elliptic("gallery")
+    with pytest.raises(KeyFileError, match=r"command\.pem: does not open"):
+        opened(tmp_path).elliptic("command")
 
 
 def test_the_passphrase_is_asked_for_once_and_only_when_it_is_needed(tmp_path: Path) -> None:
