@@ -50,15 +50,23 @@ def _revocation_list(fleet: Fleet, now: datetime) -> tuple[str, ...]:
 
 
 def _certificates(fleet: Fleet, now: datetime) -> tuple[str, ...]:
-    """Of each name and role the one that lasts longest; those of revoked boards and servers end unmourned."""
-    longest: dict[tuple[Role, str], datetime] = {}
+    """One of each name and role; those of revoked boards and servers end unmourned.
+
+    It is the one that lasts longest; of a board the one that ends first, which is what it works with: that one is
+    revoked when the board is seen with a later one.
+    """
+    last: dict[tuple[Role, str], datetime] = {}
     for issued in fleet.registry.certificates():
         if issued.revoked_s is None and issued.role is not Role.EVICTION:
-            key = (issued.role, "" if issued.role is Role.BROKER else issued.name)
-            longest[key] = max(moment(issued.not_after_s), longest.get(key, moment(0)))
+            key, end = (
+                (issued.role, "" if issued.role is Role.BROKER else issued.name),
+                moment(issued.not_after_s),
+            )
+            choose = min if issued.role is Role.DEVICE else max
+            last[key] = choose(end, last.get(key, end))
     return tuple(
         f"certificate of {name or role}: {_when(end, now)}; {_RENEWAL[role]}"
-        for (role, name), end in longest.items()
+        for (role, name), end in last.items()
         if end - now <= (AUTHORITY_WARNING if role is Role.AUTHORITY else CERTIFICATE_WARNING)
     )
 

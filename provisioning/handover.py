@@ -174,9 +174,15 @@ def finish(fleet: Fleet, reported: Mapping[str, int], now_s: int) -> Handover:
 
 
 def missing(fleet: Fleet, reported: Mapping[str, int], version: int) -> tuple[str, ...]:
-    """Active boards that have not reported this version of the keys document."""
+    """Active boards that have not reported this version of the keys document; not those that never came.
+
+    A board that claims later gets all of the trail with its answer.
+    """
+    came = {key.device for key in fleet.registry.device_keys() if key.revoked_s is None}
     return tuple(
-        device.device for device in fleet.active_devices() if reported.get(device.device, 0) < version
+        device.device
+        for device in fleet.active_devices()
+        if device.device in came and reported.get(device.device, 0) < version
     )
 
 

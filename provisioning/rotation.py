@@ -69,10 +69,15 @@ def _is_told(given: Given | None, now_s: int) -> bool:
 
 
 def _is_due(certificates: tuple[Issued, ...], issuer: x509.Name, now_s: int) -> bool:
-    good = [issued for issued in certificates if issued.revoked_s is None and issued.not_after_s > now_s]
+    """By the oldest that it still has: a later one may never have reached it, and ends the oldest when it is seen."""
+    good = [
+        issued
+        for issued in certificates
+        if issued.role is Role.DEVICE and issued.revoked_s is None and issued.not_after_s > now_s
+    ]
     if not good:
         return False  # nothing to rotate: it claims, or renews by a claim
-    newest = max(good, key=lambda issued: issued.not_after_s)
-    if x509.load_pem_x509_certificate(newest.pem.encode()).issuer != issuer:
+    oldest = min(good, key=lambda issued: issued.not_after_s)
+    if x509.load_pem_x509_certificate(oldest.pem.encode()).issuer != issuer:
         return True
-    return now_s >= newest.issued_s + (newest.not_after_s - newest.issued_s) * DUE_AT
+    return now_s >= oldest.issued_s + (oldest.not_after_s - oldest.issued_s) * DUE_AT

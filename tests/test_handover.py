@@ -115,6 +115,8 @@ def test_no_step_is_taken_before_every_board_is_ready_for_it(fleet: Fleet) -> No
         finish(fleet, {}, NOW_S)
     with fleet.change("device-add", "door-01", now_s=NOW_S) as change:
         change.add_device("door-01", "hq", Direction.IN)
+        change.add_key("K" * 43, "door-01", {})
+        change.add_device("still-in-its-box", "hq", Direction.IN)
     announce(fleet, NOW_S)
     with pytest.raises(InputError, match="door-01: has not taken the announced keys"):
         switch(fleet, {"door-01": 1}, NOW_S)

@@ -6,22 +6,32 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge.board.clock import Clock
 from edge.config import load_config
 from edge.trust.admission import Purpose
-from edge.trust.jws import parse_object
-from provisioning.claims import add_claim
+from edge.trust.claim import csr_of
+from edge.trust.commands import Reply, Status
+from edge.trust.identity import DeviceIdentity
+from edge.trust.jws import SigningKey, encode_base64url, parse_object, sign
+from edge.trust.receipts import head_claims
+from edge.trust.tokens import HEAD_TYP
+from provisioning.claims import add_claim, add_device, take_status
 from provisioning.cli import main
-from provisioning.commands import give
+from provisioning.commands import Answered, give
 from provisioning.entries import Given
+from provisioning.expiry import warnings
 from provisioning.link import listener_of, spread
-from provisioning.rotation import begin
-from tests.claiming import Board
+from provisioning.rotation import begin, due, go_on
+from tests.claiming import LISTENER, NOW_S, Board, let_in, new_fleet
 from tests.fleet_broker import FleetBroker, fleet_broker
 from tests.quietly import claimed, desk, edge, log_of, new_claim, running, settled, wait_for
+
+DAY_S = 24 * 3600
 
 
 @pytest.fixture
@@ -142,6 +152,35 @@ def test_a_board_whose_clock_was_never_set_is_told_for_its_present_boot(broker: 
     assert first.reason is not None
     assert first.reason.startswith("clock: this board does not know the time")
     assert second.status == "done"
+
+
+def test_a_board_that_never_took_its_next_certificate_is_told_again(tmp_path: Path) -> None:
+    """Regression: the certificate that had not reached it counted as the board's, until the one it had was over."""
+    fleet, board = new_fleet(tmp_path / "fleet"), Board.blank(tmp_path / "board")
+    claim = add_device(fleet, "door-01", listener=LISTENER, now_s=NOW_S)
+    let_in(fleet, board, claim)
+    kid, new = board.current.signing_key().kid, SigningKey.generate()
+    assert due(fleet, NOW_S + 243 * DAY_S) == ()
+    now_s = NOW_S + 244 * DAY_S
+    assert due(fleet, now_s) == ("door-01",)
+    given = begin(fleet, "door-01", now_s)
+    assert due(fleet, now_s) == (), "it was told"
+    result = {"csr": encode_base64url(csr_of(new, "door-01"))}
+    with fleet.change("reply", "door-01", now_s=now_s) as change:
+        change.answer_command(given.jti, "done", None, result)
+    answered = fleet.registry.command(given.jti)
+    assert answered is not None
+    reply = Reply(given.jti, given.n, Status.DONE, None, result, "boot", kid)
+    assert go_on(fleet, Answered(answered, reply), now_s) is not None
+    assert due(fleet, now_s) == (), "the certificate is on its way"
+    assert due(fleet, now_s + 2 * DAY_S) == ("door-01",)
+    told = warnings(fleet, NOW_S + 340 * DAY_S)
+    assert any("certificate of door-01: ends" in line for line in told), "before it is locked out"
+    identity = DeviceIdentity("door-01", "hq", new)
+    head = sign(head_claims(identity, "C" * 22, 7, "H" * 43, Clock().read()), new, HEAD_TYP).compact
+    assert take_status(fleet, "door-01", head, now_s) is not None
+    assert due(fleet, now_s + 2 * DAY_S) == ()
+    fleet.registry.close()
 
 
 def test_without_anybody_at_the_desk_a_command_sits_down_there_itself(
