@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ def carry_out(command: str, act: Callable[[], int | None]) -> int:
     """Do what a command line asks for; its exit code, as docs/exit-codes.md has them."""
     forbid_core_dumps()
     _ready_streams()
+    os.umask(os.umask(0o022) | 0o022)  # what others may write into, they may replace
     try:
         code = act() or 0
         sys.stdout.flush()
@@ -60,6 +62,14 @@ def _ready_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no UTF-8; stderr does so by itself
+
+
+def number(text: str) -> float:
+    """For an option's `type`: a number; NaN and infinity are none. Raises ValueError."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _end(command: str, why: str, code: int) -> int:

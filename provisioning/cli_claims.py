@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from edge.command import Subparsers
+from edge.command import Subparsers, number
 from edge.config import CAMERA_KINDS
 from edge.errors import AlreadyRunning, InputError, RetryLater
 from edge.files import read_bounded, write_durably
@@ -22,10 +22,11 @@ from edge.trust.claim import MAX_REQUEST_BYTES, Claim
 from edge.trust.jws import parse_object
 from provisioning.claims import DAY_S, LIFETIME_S, Outcome, add_claim, add_device, approve, receive_request
 from provisioning.cli_bulk import add_import
+from provisioning.entries import Claim as Registered
 from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
-from provisioning.qr import terminal_text, write_picture
+from provisioning.qr import check_picture, terminal_text, write_picture
 from provisioning.serve import CLAIM_FILE, Desk, at_the_desk
 
 log = logging.getLogger(__name__)
@@ -94,12 +95,13 @@ def _add_claim_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--qr", type=Path, help="write the QR code to this .svg or .png as well")
     parser.add_argument(
-        "--days", type=float, default=LIFETIME_S / DAY_S, help="it is good for; default %(default)g"
+        "--days", type=number, default=LIFETIME_S / DAY_S, help="it is good for; default %(default)g"
     )
 
 
 def _device_add(options: argparse.Namespace) -> None:
     fleet = open_fleet(options.fleet)
+    _check_places(options)
     claim = add_device(
         fleet,
         options.device,
@@ -117,6 +119,8 @@ def _device_add(options: argparse.Namespace) -> None:
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.source and options.camera != "replay":
         raise InputError("--source belongs to --camera replay; leave one of them out")
+    if options.camera == "replay" and not options.source:
+        raise InputError("--camera replay: name what it plays with --source")
     if options.camera is None:
         return {}
     camera: dict[str, Any] = {"kind": options.camera}
@@ -127,6 +131,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _again(options: argparse.Namespace) -> None:
     fleet = open_fleet(options.fleet)
+    _check_places(options)
     claim = add_claim(
         fleet,
         options.device,
@@ -138,13 +143,28 @@ def _again(options: argparse.Namespace) -> None:
     _hand_out(fleet, options, claim)
 
 
-def _hand_out(fleet: Fleet, options: argparse.Namespace, claim: Claim) -> None:
-    spread(fleet, int(time.time()))
-    path = options.file or fleet.board_folder(options.device) / CLAIM_FILE
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_durably(path, claim.file.encode())
+def _check_places(options: argparse.Namespace) -> None:
+    """Before anything is registered: its claim is told once. Raises InputError."""
+    for path in (options.file, options.qr):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}; is the card or stick mounted?")
     if options.qr is not None:
-        write_picture(claim, options.qr)
+        check_picture(options.qr)
+
+
+def _hand_out(fleet: Fleet, options: argparse.Namespace, claim: Claim) -> None:
+    path = options.file or fleet.board_folder(options.device) / CLAIM_FILE
+    try:
+        write_durably(path, claim.file.encode())
+        if options.qr is not None:
+            write_picture(claim, options.qr)
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"{options.device} is registered, but its claim cannot be handed out: {error}. Then make another claim: "
+            f"`hadir-provision renew {fleet.folder} {options.device}`"
+        ) from error
+    finally:
+        spread(fleet, int(time.time()))
     if sys.stdout.isatty():
         print(terminal_text(claim))
     print(f"{options.device}: claim {claim.id}, good for {options.days:g} days, once, for one board: {path}")
@@ -177,15 +197,21 @@ def _approve(options: argparse.Namespace) -> None:
     if options.auto:
         _at_the_desk(fleet, auto=True)
         return
-    for device in options.device:
-        waiting = [c for c in fleet.registry.claims(device) if c.state is ClaimState.PENDING]
-        if not waiting:
-            raise InputError(
-                f"{device}: does not wait to be approved; `hadir-provision pending` lists who does"
-            )
-        approve(fleet, waiting[-1].claim, listener=listener_of(fleet), now_s=int(time.time()))
-        print(f"{device}: approved")
-    spread(fleet, int(time.time()))
+    waiting = [_waiting(fleet, device) for device in options.device]
+    try:
+        for claim in waiting:
+            approve(fleet, claim.claim, listener=listener_of(fleet), now_s=int(time.time()))
+            print(f"{claim.device}: approved", flush=True)
+    finally:
+        spread(fleet, int(time.time()))
+
+
+def _waiting(fleet: Fleet, device: str) -> Registered:
+    """What a board has presented. Raises InputError where it does not wait."""
+    waiting = [c for c in fleet.registry.claims(device) if c.state is ClaimState.PENDING]
+    if not waiting:
+        raise InputError(f"{device}: does not wait to be approved; `hadir-provision pending` lists who does")
+    return waiting[-1]
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -199,8 +225,8 @@ def _at_the_desk(fleet: Fleet, *, auto: bool) -> None:
     def handler(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, handler)
     listener = listener_of(fleet)
     with at_the_desk(fleet) as empty:
         if not empty:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.command import Subparsers
+from edge.command import Subparsers, number
 from edge.errors import InputError, TokenRefused
 from edge.trust.commands import Status
 from edge.trust.jws import parse_members
@@ -41,12 +41,12 @@ def add_commands(commands: Subparsers) -> None:
     send.add_argument("args", nargs="?", default="{}", help="a JSON object; default none")
     send.add_argument("--boot", help="for this boot of the board only, as its status names it")
     send.add_argument("--expires-s", type=int, default=LIFETIME_S, help="default %(default)s")
-    send.add_argument("--wait-s", type=float, default=WAIT_S, help="for the answer; default %(default)g")
+    send.add_argument("--wait-s", type=number, default=WAIT_S, help="for the answer; default %(default)g")
     send.set_defaults(act=_send)
     rotate = commands.add_parser("rotate", help="have boards change to a new key and certificate now")
     add_fleet(rotate)
     rotate.add_argument("device", nargs="+")
-    rotate.add_argument("--wait-s", type=float, default=WAIT_S, help="for each answer; default %(default)g")
+    rotate.add_argument("--wait-s", type=number, default=WAIT_S, help="for each answer; default %(default)g")
     rotate.set_defaults(act=_rotate)
     fleet = commands.add_parser(
         "rotate-fleet",
@@ -57,7 +57,7 @@ def add_commands(commands: Subparsers) -> None:
         "--offline", type=Path, help="where the root keys were carried to; default FLEET/offline"
     )
     fleet.add_argument(
-        "--wait-s", type=float, default=WAIT_S, help="for boards to report; default %(default)g"
+        "--wait-s", type=number, default=WAIT_S, help="for boards to report; default %(default)g"
     )
     fleet.add_argument("--finish", action="store_true", help="the last step: forget the old keys for good")
     fleet.set_defaults(act=_rotate_fleet)
@@ -67,7 +67,7 @@ def add_commands(commands: Subparsers) -> None:
     )
     add_fleet(reconcile)
     reconcile.add_argument(
-        "--wait-s", type=float, default=WAIT_S, help="for each answer; default %(default)g"
+        "--wait-s", type=number, default=WAIT_S, help="for each answer; default %(default)g"
     )
     reconcile.set_defaults(act=_reconcile)
 

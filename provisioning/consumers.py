@@ -40,7 +40,8 @@ def add_consumer(fleet: Fleet, name: str, *, now_s: int) -> Path:
     with fleet.change("consumer-add", name, now_s=now_s) as change:
         change.add_consumer(name)
         change.add_certificate(certificate, Role.CONSUMER, name)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in (folder.parent, folder):
+            one.mkdir(mode=0o700, exist_ok=True)
         write_durably(folder / KEY_FILE, _unencrypted(key))
         write_durably(folder / RECEIPT_FILE, _unencrypted(receipt))
         write_durably(folder / CERTIFICATE_FILE, (pem(certificate) + fleet.authority().chain).encode(), 0o644)

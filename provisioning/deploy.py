@@ -69,7 +69,8 @@ class BrokerSettings:
             raise InputError(
                 f"{fleet.folder}: the broker is not set up; run `hadir-provision broker {fleet.folder} --host HOST`"
             )
-        return cls(**(stored | {"hosts": tuple(stored["hosts"])}))
+        folder = stored["folder"] or default_folder(fleet)
+        return cls(**(stored | {"hosts": tuple(stored["hosts"]), "folder": folder}))
 
 
 def default_folder(fleet: Fleet) -> str:
@@ -111,7 +112,9 @@ def write_broker(fleet: Fleet, settings: BrokerSettings, now_s: int) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "state").mkdir(mode=0o700, exist_ok=True)
     with fleet.change("broker", settings.url, now_s=now_s, hosts=list(settings.hosts)) as change:
-        change.set(SETTING, asdict(settings))
+        # In the fleet's own folder it goes where that goes: a copy must not write over another one's broker.
+        own = settings.folder == default_folder(fleet)
+        change.set(SETTING, asdict(settings) | {"folder": "" if own else settings.folder})
     _ensure_certificate(fleet, folder, settings.hosts, moment(now_s))
     _ensure_provision(fleet, moment(now_s))
     fleet.write_revocation_list(now_s)
@@ -124,6 +127,10 @@ def write_broker(fleet: Fleet, settings: BrokerSettings, now_s: int) -> Path:
 def write_access(fleet: Fleet, now_s: int) -> None:
     """Write what changes with boards, claims and consumers: access lists, passwords, revocation list, authorities."""
     folder = Path(BrokerSettings.of(fleet).folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: the broker's folder is not there; make it anew with `hadir-provision broker {fleet.folder}`"
+        )
     with fleet.writing():
         contents = _access(fleet, now_s)
         for name, content in contents.items():
@@ -252,7 +259,8 @@ def _let_mosquitto_read(folder: Path, fleet_folder: Path) -> None:
     os.chown(folder, os.geteuid(), user.pw_gid)
     folder.chmod(0o750)
     for name in (*NAMES, "state"):
-        os.chown(folder / name, user.pw_uid, user.pw_gid, follow_symlinks=False)
+        if (folder / name).exists():  # of a fleet that was restored, not all is there before `broker` runs
+            os.chown(folder / name, user.pw_uid, user.pw_gid, follow_symlinks=False)
     if folder.is_relative_to(fleet_folder.absolute()):
         # May be passed through, not listed; keys, registry and the rest are closed themselves.
         fleet_folder.chmod(0o711)

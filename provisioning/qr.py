@@ -38,10 +38,15 @@ def terminal_text(claim: Claim) -> str:
     return "\n".join(lines)
 
 
-def write_picture(claim: Claim, path: Path) -> None:
-    """As a file of the kind that its name says. Raises InputError for another name, or where it cannot be written."""
+def check_picture(path: Path) -> None:
+    """Raise InputError where a picture could not be of the kind that this name says."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: a QR code is written as {' or '.join(SUFFIXES)}")
+
+
+def write_picture(claim: Claim, path: Path) -> None:
+    """As a file of the kind that its name says. Raises InputError for another name, or where it cannot be written."""
+    check_picture(path)
     try:
         path.touch(mode=0o600)
         qr_code(claim).save(str(path), border=QUIET_ZONE, scale=PNG_MODULE_PX)

@@ -391,7 +391,8 @@ class Change:
         taken = "SELECT 1 FROM devices WHERE device = ?1 UNION SELECT 1 FROM claims WHERE claim = ?1"
         if self._connection.execute(taken, (name,)).fetchone():
             raise InputError(
-                f"{name}: is in this fleet already; a new board at the same door: `hadir-provision replace`"
+                f"{name}: is in this fleet already; another claim for it: `hadir-provision renew`, a new board at the "
+                "same door: `hadir-provision replace`"
             )
 
     def _value(self, name: str) -> int:
