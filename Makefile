@@ -90,6 +90,11 @@ evaluate: develop ## recognition figures on LFW (HADIR_DATA: a folder that holds
 	$(VENV)/bin/hadir-edge evaluate lfw $(HADIR_DATA)/lfw
 	$(VENV)/bin/hadir-edge evaluate openset $(HADIR_DATA)/lfw
 
+.PHONY: quantization
+quantization: develop ## float against quantized models on LFW's View 2 (HADIR_DATA: a folder that holds lfw/)
+	$(PYTHON) models/recipe/build.py --variants
+	$(RUN) -m benchmarks.quantization
+
 .PHONY: docs
 docs: develop ## docs/configuration.md and docs/events/vectors.json from the code
 	$(RUN) docs/reference.py
