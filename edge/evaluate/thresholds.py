@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from edge.evaluate.dataset import VIEW_2, Album, people_of_pairs
 from edge.evaluate.figures import Figure, one
-from edge.evaluate.openset import Cell, Runs, compare
+from edge.evaluate.openset import Cell, Fused, Runs, compare
 from edge.evaluate.progress import Progress
 from edge.evaluate.rates import Similarities, admitted, passing, threshold_admitting
 
@@ -178,18 +178,24 @@ def _fewest(draws: Sequence[Similarities]) -> int:
 
 
 def _draws(runs: Runs, people: People, cell: Cell, seeds: Sequence[int]) -> list[Similarities]:
-    """For each seed, every stranger's similarity to the most similar reference; none where people lack."""
-    eligible = people[runs.sizes[people] >= cell.templates]
-    if len(eligible) < cell.enrolled:
+    """Of each seed the strangers; none where people lack."""
+    if np.sum(runs.sizes[people] >= cell.templates) < cell.enrolled:
         return []
-    return [_strangers(runs, people, eligible, cell, seed) for seed in seeds]
+    return [draw_strangers(runs, people, cell, seed) for seed in seeds]
 
 
-def _strangers(runs: Runs, people: People, eligible: People, cell: Cell, seed: int) -> Similarities:
+def draw_references(runs: Runs, people: People, cell: Cell, seed: int) -> Fused:
+    """Of those who are enrolled in a draw: of the people with enough photographs as many as the cell says."""
+    eligible = people[runs.sizes[people] >= cell.templates]
     enrolled = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
-    strangers = runs.first(np.setdiff1d(people, enrolled), cell.frames)
-    similarities = compare(strangers, runs.first(enrolled, cell.templates)).max(axis=1)
-    return np.asarray(similarities, np.float32)
+    return runs.first(enrolled, cell.templates)
+
+
+def draw_strangers(runs: Runs, people: People, cell: Cell, seed: int) -> Similarities:
+    """(strangers,): in a draw the similarity of everybody else's one probe to the most similar reference."""
+    references = draw_references(runs, people, cell, seed)
+    strangers = runs.first(np.setdiff1d(people, references.owners), cell.frames)
+    return np.asarray(compare(strangers, references).max(axis=1), np.float32)
 
 
 def figures(result: Calibration) -> dict[str, Figure]:
