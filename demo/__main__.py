@@ -30,8 +30,9 @@ from demo.door import DEVICE, FRAMES_PER_S, WALK_FRAMES, walk
 from demo.people import sample_people
 from demo.walkpast import empty_corridor, write_clip
 from edge.assembly import open_eyes
+from edge.command import carry_out
 from edge.config import RecognitionConfig
-from edge.errors import HadirError, InputError
+from edge.errors import InputError
 from edge.records import Image
 from provisioning.fleet import open_fleet
 from provisioning.keys import PASSPHRASE_FILE
@@ -70,12 +71,13 @@ def main() -> int:
     """Play the demo; 0 if it went as it must."""
     options = _parser().parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    return carry_out("demo", lambda: _play_in_a_folder(options.swap, seed))
+
+
+def _play_in_a_folder(swap: bool, seed: int) -> int:
     folder = Path(tempfile.mkdtemp(prefix="hadir-demo-"))
     try:
-        return _play(options.swap, seed, folder)
-    except HadirError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return error.exit_code
+        return _play(swap, seed, folder)
     finally:
         shutil.rmtree(folder)
 
@@ -218,8 +220,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m demo", description=__doc__.splitlines()[0] if __doc__ else ""
     )
     parser.add_argument("--swap", action="store_true", help="enrol the other person; the result swaps")
-    parser.add_argument("--seed", type=int, help="render the same walks again")
+    parser.add_argument("--seed", type=_seed, help="render the same walks again")
     return parser
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 0 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

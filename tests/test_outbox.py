@@ -71,6 +71,18 @@ def test_the_chain_goes_on_after_a_restart_and_a_new_database_is_a_new_chain(pat
         assert other.head().chain != chain
 
 
+def test_who_holds_the_file_is_looked_for_and_not_the_disk(path: Path) -> None:
+    """Regression: a shell that was left open in a transaction read as a fault of the disk or of its owner."""
+    with Outbox(path) as outbox, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        outbox._database.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CannotRecord, match="is locked; another program has it open") as refusal:
+            fill(outbox, 1)
+        assert "disk" not in str(refusal.value)
+        other.execute("ROLLBACK")
+        fill(outbox, 1)
+
+
 def test_what_was_appended_is_there_after_a_crash(path: Path) -> None:
     """A second connection sees only what was committed; the first is never closed."""
     crashed = Outbox(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo import people
+from demo.__main__ import _parser
 from demo.people import ARCHIVE, default_cache, sample_people
 from edge.camera.pictures import read_picture
 from edge.errors import RetryLater
@@ -26,6 +27,14 @@ def archive() -> Path:
     if not path.exists():
         pytest.skip(f"{path}: only the photographs are in this cache")
     return path
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5", ""])
+def test_a_seed_that_is_none_is_refused_by_the_demo(seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Regression: `--seed -1` ended with a traceback of the random numbers."""
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["--seed", seed])
+    assert "must be a whole number, 0 or more" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -146,17 +146,27 @@ class Database:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last for a schema that is damaged
             raise _kind_of(error)(
-                f"{self._path}: the outbox cannot be {doing}: {error}; check the disk (df, dmesg) and that the "
-                "file belongs to the daemon's user. Nothing that was committed is lost"
+                f"{self._path}: the outbox cannot be {doing}: {error}; {_advice(error)}. Nothing that was committed "
+                "is lost"
             ) from error
 
 
 def _kind_of(error: Exception) -> type[CannotRecord]:
     """Which of the branches a caller can do something about."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
-    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+    if _code(error) == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull
     return CannotRecord
+
+
+def _advice(error: Exception) -> str:
+    if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another program has it open and writes; end that (fuser shows which)"
+    return "check the disk (df, dmesg) and that the file belongs to the daemon's user"
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary code; 0 of what is no error of SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _connect(path: Path) -> sqlite3.Connection:
