@@ -133,7 +133,8 @@ class Server:
         events = [message for message in batch if message.topic.endswith("/event")]
         self._asked = False
         received, turned_away = self._verify(events, now_s)
-        others = [message for message in batch if not message.topic.endswith("/event")]
+        # Nothing at all is what clearing a retained status looks like, as provisioning does when it revokes.
+        others = [one for one in batch if one.payload and not one.topic.endswith("/event")]
         said, unread = self._read(others, now_ms)
         reached(Step.BATCH_VERIFIED)
         ids = self._chain_ids(received, turned_away, now_ms)

@@ -156,6 +156,40 @@ def test_what_came_before_its_key_was_known_is_taken_up_when_it_is(
     assert (receipt.seq, receipt.refused) == (3, ())
 
 
+def test_a_new_boards_first_status_is_no_alarm_for_long(
+    database: Engine, chain: Chain, tmp_path: Path
+) -> None:
+    """Regression: each new board left an open alert, because its first status is quicker than the file, too."""
+    office = Office(database, register(tmp_path / "devices.jwks", Chain("door-09")))
+    stranger = Chain("door-02")
+    stranger.start()
+    office.take(chain.start(), chain.status(), stranger.status())
+    assert office.alerts() == [("unknown-key", "door-01", 0), ("unknown-key", "door-02", 0)]
+    register(tmp_path / "devices.jwks", Chain("door-09"), chain)
+    office.look_around()
+    assert office.alerts() == [("unknown-key", "door-02", 0)]
+    assert office.beliefs() == [("A", 1, "counted")]
+
+
+def test_an_alert_of_an_unknown_key_stays_while_one_is_unknown_still(
+    database: Engine, chain: Chain, tmp_path: Path
+) -> None:
+    office = Office(database, register(tmp_path / "devices.jwks", Chain("door-09")))
+    thief = Chain(chain.device, chain="B" * 22)
+    office.take(chain.start(), thief.start())
+    register(tmp_path / "devices.jwks", Chain("door-09"), chain)
+    office.look_around()
+    assert office.beliefs() == [("A", 1, "counted")]
+    assert office.alerts() == [("unknown-key", "door-01", 0)]
+
+
+@pytest.mark.parametrize("kind", ["status", "health"])
+def test_a_retained_message_that_is_cleared_is_no_alarm(office: Office, chain: Chain, kind: str) -> None:
+    """Regression: each revocation, which clears the board's status at the broker, raised one."""
+    office.take(chain.start(), message(chain.device, b"", kind))
+    assert (office.alerts(), office.evidence()) == ([], [])
+
+
 def test_a_damaged_registry_leaves_the_one_before_in_force(office: Office, chain: Chain) -> None:
     office.devices.write_text("{")
     office.look_around()
