@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.errors import BrokerUnavailable, ConfigError
+from edge.files import check_private
 
 EVENT_TOPICS = "hadir/v1/+/up/event"
 
@@ -214,6 +215,7 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
     Raises:
         BrokerUnavailable: nobody answers, or the broker refuses.
         ConfigError: URL or certificate files cannot be used.
+        KeyFileError: others can read the private key, or put another in its place.
     """
     scheme, host, port = _endpoint(broker.url)
     client = mqtt.Client(
@@ -277,6 +279,8 @@ def _endpoint(url: str) -> tuple[str, str, int]:
 
 def _tls_context(broker: BrokerAddress) -> ssl.SSLContext:
     try:
+        if broker.private_key_file is not None:
+            check_private(broker.private_key_file, broker.private_key_file.stat())
         context = ssl.create_default_context(cafile=broker.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if broker.cert_file is not None:

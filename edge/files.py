@@ -111,7 +111,8 @@ def check_private(path: Path, status: os.stat_result) -> None:
         raise KeyFileError(
             f"{path}: belongs to user {status.st_uid}; it must belong to the daemon's user ({os.geteuid()}) or root"
         )
-    _check_place(path.parent)
+    for folder in {path.parent, path.resolve().parent}:  # where a link leads, too
+        _check_place(folder)
 
 
 def _check_place(folder: Path) -> None:

@@ -163,8 +163,7 @@ def _hand_out(fleet: Fleet, options: argparse.Namespace, claim: Claim) -> None:
             f"{options.device} is registered, but its claim cannot be handed out: {error}. Then make another claim: "
             f"`hadir-provision renew {fleet.folder} {options.device}`"
         ) from error
-    finally:
-        spread(fleet, int(time.time()))
+    spread(fleet, int(time.time()))
     if sys.stdout.isatty():
         print(terminal_text(claim))
     print(f"{options.device}: claim {claim.id}, good for {options.days:g} days, once, for one board: {path}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.errors import InputError
 from edge.trust.commands import (
+    BOOT_PATTERN,
     COMMAND_TYP,
     MAX_COMMAND_BYTES,
     NAME_PATTERN,
@@ -57,6 +58,8 @@ def give(
         raise InputError(f"{device}: was revoked, and is told nothing any more")
     if not NAME_PATTERN.fullmatch(name):
         raise InputError(f"command {name!r}: must match {NAME_PATTERN.pattern}")
+    if boot is not None and not BOOT_PATTERN.fullmatch(boot):
+        raise InputError(f"boot {boot!r}: must match {BOOT_PATTERN.pattern}, as the board's status names it")
     if not 1 <= lifetime_s <= MAX_LIFETIME_S:
         raise InputError(
             f"a command is good for a second to {MAX_LIFETIME_S} s; the broker keeps none for longer"

@@ -242,6 +242,8 @@ def init_fleet(
     check_site(site)
     if folder.exists():
         raise InputError(f"{folder}: exists already; a fleet's keys are never overwritten. Name a new folder")
+    if folder.absolute().parent.is_dir():
+        _check_around(folder)
     passphrase = ask()
     fill = partial(
         _fill,
@@ -283,11 +285,13 @@ def _described(folder: Path) -> tuple[str, str]:
 
 def check_private_places(folder: Path) -> None:
     """Raise KeyFileError where anybody else could read the fleet's secrets or put others in their place."""
+    _check_around(folder)
     for path, forbidden in (
         (folder, 0o022),
         (folder / "keys", 0o077),
         (folder / "offline", 0o077),
         (folder / REGISTRY_FILE, 0o077),
+        *((folder / name, 0o022) for name in ("boards", "ca", "consumers")),
     ):
         try:
             status = path.stat()
@@ -303,10 +307,21 @@ def check_private_places(folder: Path) -> None:
             )
 
 
+def _check_around(folder: Path) -> None:
+    """Whoever may write beside a fleet could put one of their own in its place, and be told the passphrase."""
+    around = folder.resolve().parent
+    mode = stat.S_IMODE(around.stat().st_mode)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise KeyFileError(
+            f"{around}: mode {mode:04o} lets everybody put another folder in place of {folder}; run: chmod o-w {around}"
+        )
+
+
 def make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
     """Make a folder that is there with all its content, or not at all. Raises InputError."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        for missing in [one for one in folder.absolute().parents if not one.exists()][::-1]:
+            missing.mkdir(0o755)  # whatever the umask: nobody else's to write into
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             fill(scratch)

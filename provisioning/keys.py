@@ -15,6 +15,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -245,13 +246,19 @@ def _does_not_open(path: Path) -> KeyFileError:
 
 
 def _passphrase_in(path: Path) -> str:
-    """The first line of a file that only its owner may read."""
+    """The first line of a file that only its owner may read; or of a pipe, from a program that keeps passwords."""
     try:
-        check_private(path, path.stat())
-        text = read_bounded(path, MAX_PASSPHRASE_BYTES).decode()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISFIFO(status.st_mode):
+            raise ValueError("not a file")
+        check_private(path, status)
+        text = read_bounded(path, MAX_PASSPHRASE_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise KeyFileError(
             f"{path}: the passphrase cannot be read ({why}); it is what {PASSPHRASE_FILE} names"
         ) from error
-    return text.split("\n", 1)[0].rstrip("\r")
+    first = text.split("\n", 1)[0].rstrip("\r")
+    if not first:
+        raise KeyFileError(f"{path}: its first line is empty, and should be the passphrase")
+    return first

@@ -62,6 +62,7 @@ def revoke(fleet: Fleet, name: str, *, now_s: int, unregistered: bool = False) -
     is_consumer = CONSUMER_PATTERN.fullmatch(name) is not None
     before = registry.certificates(name)
     keys = () if is_consumer else registry.device_keys(name)
+    earlier_s = {device.device: device.revoked_s for device in registry.devices()}.get(name)
     with fleet.change("revoke", name, now_s=now_s) as change:
         if is_consumer:
             change.revoke_consumer(name)
@@ -75,7 +76,8 @@ def revoke(fleet: Fleet, name: str, *, now_s: int, unregistered: bool = False) -
         name,
         keys=sum(key.revoked_s is None for key in keys),
         certificates=sum(issued.revoked_s is None for issued in before),
-        protections=tuple(key.protection or "unknown" for key in keys if key.revoked_s is None),
+        # Also of a board that is revoked once more, as its keys were when it was revoked at first.
+        protections=tuple(key.protection or "unknown" for key in keys if key.revoked_s in (None, earlier_s)),
         is_consumer=is_consumer,
     )
 

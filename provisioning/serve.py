@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 from edge.errors import InputError, RetryLater, TokenRefused
 from edge.files import read_bounded, remove_durably
+from edge.trust.admission import Purpose
 from edge.trust.fleetkeys import MAX_TRAIL_BYTES
 from edge.trust.jws import parse_members
 from edge.trust.members import take
@@ -25,7 +26,7 @@ from edge.uplink.client import Client, Incoming
 from provisioning.claims import Listener, Outcome, Received, approve, receive_request, take_status
 from provisioning.commands import name_boot, take_reply, topic_of
 from provisioning.entries import Claim, ClaimState, Given
-from provisioning.fleet import KEYS_FILE, Fleet
+from provisioning.fleet import KEYS_FILE, KEYS_VERSION, Fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.rotation import begin, due, go_on
 from provisioning.steps import DeskStep, reached
@@ -216,7 +217,9 @@ class Desk:
 
     def _note_keys(self, device: str, version: object) -> None:
         """How new a board's keys document is: what is signed with newer keys it could not believe."""
-        if type(version) is int and version > reported_keys(self._fleet).get(device, 0):
+        if type(version) is not int or version > self._fleet.registry.counter(KEYS_VERSION):
+            return  # not ours: whoever counts up must not fill the audit
+        if version > reported_keys(self._fleet).get(device, 0):
             with self._fleet.change("keys-reported", device, now_s=self._now(), version=version) as change:
                 change.set(f"{REPORTED}{device}", version)
 
@@ -244,6 +247,10 @@ class Desk:
     def _publish(self, claim: Claim) -> None:
         if claim.response is None:
             return
+        if claim.purpose is Purpose.REPLACE and claim.claim not in self._published:
+            # The board before may have been revoked: until the broker has read that the door has another one, it
+            # would not let that one in.
+            spread(self._fleet, self._now())
         left_s = max(60, claim.expires_s - self._now())
         self._client.publish(
             f"{TOPICS}/claim/{claim.claim}/response", claim.response, retain=True, expiry_s=left_s

@@ -42,7 +42,7 @@ from central.registry import Registry, load_registry
 from central.report import JsonObject
 from demo.broker import embedded_broker
 from demo.consumer import Listening, listening
-from edge.errors import BrokerUnavailable, ConfigError
+from edge.errors import BrokerUnavailable, ConfigError, KeyFileError
 from edge.records import Attendance, ChainPosition, ClockState, Direction, SignedToken, TimeReading
 from edge.trust.events import attendance_claims, start_claims
 from edge.trust.identity import DeviceIdentity, load_signing_key
@@ -713,6 +713,20 @@ def test_certificate_files_that_cannot_be_used_are_named(tmp_path: Path, option:
         raise AssertionError("it connected")
 
 
+@pytest.mark.parametrize("wrong", ["file", "folder"])
+def test_a_private_key_that_others_can_read_or_replace_is_refused(tmp_path: Path, wrong: str) -> None:
+    """Regression: of a consumer's two keys only the one that signs receipts was looked at."""
+    folder = tmp_path / "consumer"
+    folder.mkdir(0o700)
+    key = folder / "consumer.key"
+    key.touch(0o600)
+    (key if wrong == "file" else folder).chmod(0o644 if wrong == "file" else 0o777)
+    address = BrokerAddress("mqtts://127.0.0.1:9", cert_file=folder / "consumer.crt", private_key_file=key)
+    why = "mode 0644 is readable" if wrong == "file" else "mode 0777 lets"
+    with pytest.raises(KeyFileError, match=why), consuming(address):
+        raise AssertionError("it connected")
+
+
 def test_an_encrypted_private_key_is_refused_and_not_asked_a_password_for(tmp_path: Path) -> None:
     """OpenSSL would ask on the terminal, and a service would wait for ever."""
     private = ec.generate_private_key(ec.SECP256R1())
@@ -731,6 +745,7 @@ def test_an_encrypted_private_key_is_refused_and_not_asked_a_password_for(tmp_pa
             serialization.BestAvailableEncryption(b"secret"),
         )
     )
+    (tmp_path / "key.pem").chmod(0o600)
     address = BrokerAddress(
         "mqtts://127.0.0.1:9", cert_file=tmp_path / "cert.pem", private_key_file=tmp_path / "key.pem"
     )

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from edge.board.clock import Clock
 from edge.errors import RetryLater
 from edge.records import TimeReading
+from edge.trust.admission import Purpose
 from edge.trust.claim import REQUEST_TYP, Claim, claim_urn, csr_of, fleet_urn
 from edge.trust.commands import Command, Status, reply_claims
 from edge.trust.identity import DeviceIdentity
@@ -22,11 +23,14 @@ from edge.trust.jws import SigningKey, encode_base64url, sign, sign_shared
 from edge.trust.receipts import head_claims
 from edge.trust.seal import sealing_key_text
 from edge.trust.tokens import HEAD_TYP, REPLY_TYP
+from edge.uplink.client import Client, Incoming
 from provisioning import schema
+from provisioning.claims import add_claim
 from provisioning.commands import give
 from provisioning.entries import ClaimState
 from provisioning.fleet import REGISTRY_FILE, open_fleet
-from provisioning.link import connect, listener_of
+from provisioning.link import connect, listener_of, spread
+from provisioning.revoke import revoke
 from provisioning.serve import Desk
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, Peer, fleet_broker
@@ -116,6 +120,40 @@ def test_what_a_board_asks_while_the_registry_cannot_be_written_is_taken_later(
     fleet.registry.close()
     with desk(broker, auto=True):
         wait_for(lambda: [c.state for c in broker.fleet.registry.claims("door-01")] == [ClaimState.ISSUED])
+
+
+def test_the_board_that_replaces_a_revoked_one_is_answered_when_the_broker_lets_it_in(
+    broker: FleetBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it had its certificate before the broker had read that the door has a board again."""
+    claimed(broker)
+    fleet, now_s = broker.fleet, int(time.time())
+    revoke(fleet, "door-01", now_s=now_s)
+    spread(fleet, now_s)
+    claim = add_claim(fleet, "door-01", Purpose.REPLACE, listener=listener_of(fleet), now_s=now_s)
+    denied_at_the_answer: list[bool] = []
+
+    def publish(client: Client, topic: str, *_: object, **__: object) -> None:
+        if topic.endswith("/response"):
+            access = (fleet.folder / "broker" / "devices.acl").read_text()
+            denied_at_the_answer.append("user door-01\ntopic deny #" in access)
+
+    monkeypatch.setattr(Client, "publish", publish)
+    with connect(fleet) as client:
+        asked = Incoming(f"hadir/v1/claim/{claim.id}/request", request(claim), False)
+        Desk(fleet, client, listener_of(fleet), auto=True, tell=print).take(asked)
+    assert denied_at_the_answer == [False]
+
+
+def test_a_board_that_counts_versions_up_does_not_fill_the_audit(broker: FleetBroker) -> None:
+    """Regression: each higher number that it said was an entry."""
+    key, fleet = claimed(broker).current.signing_key(), broker.fleet
+    with desk(broker), broker.client("door-01") as thief:
+        for version in (2**40, 7, 2, 1):
+            status = {"state": "online", "head": head("door-01", key), "keys": version}
+            _publish(thief, "up/status", json.dumps(status).encode())
+        wait_for(lambda: fleet.registry.setting("keys-of:door-01") is not None)
+    assert fleet.registry.setting("keys-of:door-01") == 1
 
 
 def head(device: str, key: SigningKey) -> str:

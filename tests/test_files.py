@@ -48,6 +48,18 @@ def test_a_folder_in_which_others_can_replace_it_says_what_it_should_be(path: Pa
         checked(path)
 
 
+def test_where_a_link_leads_is_looked_at_as_well(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere" / "key.pem"
+    target.parent.mkdir(0o700)
+    target.touch(0o600)
+    link = tmp_path / "key.pem"
+    link.symlink_to(target)
+    check_private(link, link.stat())
+    target.parent.chmod(0o777)
+    with pytest.raises(KeyFileError, match=f"{target.parent}: mode 0777 lets others put a file in place"):
+        check_private(link, link.stat())
+
+
 def test_a_folder_like_tmp_protects_what_is_ones_own_in_it(path: Path) -> None:
     path.parent.chmod(0o777 | stat.S_ISVTX)
     checked(path)

@@ -227,6 +227,8 @@ def test_a_lost_key_is_named(made: Fleet) -> None:
         ("keys", 0o750, "0700"),
         ("offline", 0o701, "0700"),
         ("registry.db", 0o640, "0600"),
+        ("boards", 0o777, "0755"),
+        ("ca", 0o720, "0700"),
     ],
 )
 def test_a_place_that_lets_others_in_is_refused_and_says_what_it_should_be(
@@ -235,6 +237,25 @@ def test_a_place_that_lets_others_in_is_refused_and_says_what_it_should_be(
     (made.folder / name).chmod(wrong)
     with pytest.raises(KeyFileError, match=f"mode {wrong:04o} lets others in; run: chmod {right} "):
         open_fleet(made.folder)
+
+
+def test_a_fleet_in_a_folder_that_everybody_may_write_into_is_refused(made: Fleet, tmp_path: Path) -> None:
+    """Regression: whoever put a fleet of their own in its place was told the passphrase."""
+    around = made.folder.parent
+    mode = around.stat().st_mode
+    try:
+        around.chmod(0o777)
+        with pytest.raises(
+            KeyFileError, match=f"{around}: mode 0777 lets everybody .* run: chmod o-w {around}"
+        ):
+            open_fleet(made.folder)
+        with pytest.raises(KeyFileError, match="mode 0777"):
+            init_fleet(around / "another", ask=lambda: PASSPHRASE)
+        assert not (around / "another").exists()
+        around.chmod(0o1777)
+        open_fleet(made.folder).registry.close()
+    finally:
+        around.chmod(mode)
 
 
 def test_a_fleet_that_belongs_to_somebody_else_is_refused(made: Fleet) -> None:

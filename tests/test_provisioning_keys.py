@@ -151,6 +151,23 @@ def passphrase_file(tmp_path: Path, content: bytes, mode: int = 0o600) -> dict[s
     return {PASSPHRASE_FILE: str(path)}
 
 
+def test_the_mark_that_some_editors_put_first_is_no_part_of_it(tmp_path: Path) -> None:
+    assert read_passphrase(passphrase_file(tmp_path, b"\xef\xbb\xbf" + SECRET.encode())) == SECRET
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\nthe second line\n"])
+def test_a_file_without_a_first_line_is_named(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(KeyFileError, match="its first line is empty"):
+        read_passphrase(passphrase_file(tmp_path, content))
+
+
+@pytest.mark.parametrize("path", ["", ".", "/dev/null"])
+def test_what_is_no_file_is_named_without_advice_that_would_harm(path: str) -> None:
+    """Regression: `chmod 600 .` was what it advised."""
+    with pytest.raises(KeyFileError, match=r"the passphrase cannot be read \(not a file\)"):
+        read_passphrase({PASSPHRASE_FILE: path})
+
+
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\nmore lines\n"])
 def test_a_file_gives_its_first_line(tmp_path: Path, end: bytes) -> None:
     assert read_passphrase(passphrase_file(tmp_path, SECRET.encode() + end)) == SECRET

@@ -111,6 +111,18 @@ def test_a_board_that_a_restored_registry_does_not_know_is_denied_by_name(broker
         assert denied
 
 
+def test_revoked_once_more_a_board_with_a_tpm_has_disclosed_nothing(fleet: Fleet) -> None:
+    """Regression: `revoke` asks to be run again where the broker is elsewhere, and then told another story."""
+    kid = fleet.registry.device_keys("door-01")[0].kid
+    with fleet.change("claimed", "door-01", now_s=1) as change:
+        change.bind_key(kid, protection="tpm2")
+    first = revoke(fleet, "door-01", now_s=1000)
+    again = revoke(fleet, "door-01", now_s=2000)
+    assert (first.keys, again.keys) == (1, 0)
+    assert not first.disclosed
+    assert not again.disclosed
+
+
 def test_a_board_that_comes_back_is_said_to_come_back(
     broker: FleetBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

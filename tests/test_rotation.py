@@ -195,6 +195,7 @@ def test_without_anybody_at_the_desk_a_command_sits_down_there_itself(
     assert main(["send", folder, "door-01", "ping", "--wait-s", "0.5"]) == 69
     assert "no answer within 0.5 s; it waits for the board" in capsys.readouterr().err
     assert main(["send", folder, "door-01", "set", "{]"]) == 65
+    assert main(["send", folder, "door-01", "ping", "--boot", "a b"]) == 65
     assert main(["send", folder, "door-02", "ping"]) == 65
     with running(board):
         wait_for(lambda: "command 3: ping" in log_of(board))

@@ -27,7 +27,7 @@ MAX_REPLY_BYTES = 16 * 1024
 NAME_PATTERN = re.compile(r"[a-z][a-z-]{0,31}")
 JTI_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
 """16 bytes in base64url."""
-_BOOT = re.compile(r"[A-Za-z0-9-]{1,64}")
+BOOT_PATTERN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 WITHOUT_A_CLOCK = frozenset({"ping", "sync"})
 """Harmless enough for a board that cannot tell whether a command has expired."""
@@ -117,7 +117,7 @@ def verify_command(compact: bytes, keys: Mapping[str, VerificationKey], device: 
         args=take(claims, "args", dict),
         given_s=integer(claims, "iat"),
         expires_s=integer(claims, "exp"),
-        boot=text(claims, "boot", _BOOT) if "boot" in claims else None,
+        boot=text(claims, "boot", BOOT_PATTERN) if "boot" in claims else None,
     )
 
 
@@ -183,6 +183,6 @@ def verify_reply(compact: bytes, keys: Mapping[str, VerificationKey], device: st
         status=Status(claims["status"]),
         reason=text(claims, "reason") if "reason" in claims else None,
         result=take(claims, "result", dict),
-        boot=text(claims, "boot", _BOOT),
+        boot=text(claims, "boot", BOOT_PATTERN),
         kid=verified.kid,
     )
