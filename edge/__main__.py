@@ -45,10 +45,11 @@ def _run(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> int:
     from edge.check.checks import check, exit_code  # noqa: PLC0415 - as above
     from edge.check.show import as_json, as_text, wants_colour  # noqa: PLC0415
-    from edge.check.user import become_the_daemons_user  # noqa: PLC0415
+    from edge.check.user import become_the_daemons_user, unsealed_for  # noqa: PLC0415
 
+    unsealed = unsealed_for(options.config)
     become_the_daemons_user(options.config)
-    findings = check(options.config)
+    findings = check(options.config, unsealed=unsealed)
     print(
         as_json(findings) if options.json else as_text(findings, colour=wants_colour(sys.stdout, os.environ))
     )

@@ -51,7 +51,7 @@ from edge.uplink.room import Room
 from edge.uplink.salvage import open_outbox, sound
 from edge.uplink.status import Loaded
 from edge.uplink.succession import succeed
-from edge.uplink.sync import KeysSync
+from edge.uplink.sync import KeysSync, RevocationSync
 from edge.uplink.timekeeping import TimeKeeper
 from edge.uplink.troubles import Troubles
 
@@ -280,7 +280,7 @@ def open_voice(
         reports.status,
         reports.health,
         receipt_keys(config, sync),
-        receivers=(sync, commands),
+        receivers=(sync, *revocations(config, sync), commands),
         troubles=keeping.troubles,
         server_says=keeping.floor.raise_to,
         make_room=keeping.room.make,
@@ -292,6 +292,14 @@ def open_voice(
 def identity_of(config: Config, store: IdentityStore) -> Identity | None:
     """The store's identity in use, where the configuration goes by it; None where its files lie elsewhere."""
     return store.current() if config.device.keys_file.parent == store.current_path else None
+
+
+def revocations(config: Config, sync: KeysSync) -> tuple[RevocationSync, ...]:
+    """What keeps the fleet's revocation list, where this board has a certificate that could be in it."""
+    device, cert_file = config.device, config.broker.cert_file
+    if cert_file is None:
+        return ()
+    return (RevocationSync(device.id, cert_file, device.state_dir, lambda: sync.keys.authorities),)
 
 
 def receipt_keys(config: Config, sync: KeysSync) -> ReceiptKeys:

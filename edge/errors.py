@@ -12,6 +12,7 @@
     ├── RetryLater          the outside world is not ready; try again with backoff
     │   ├── CameraUnavailable   the camera does not open or stopped giving frames
     │   ├── BrokerUnavailable   the broker cannot be reached or refused the connection
+    │   │   └── PublishDenied       it refused one message, and the connection stands
     │   ├── DatabaseUnavailable the server's database cannot be reached or written
     │   └── AlreadyRunning      another daemon works on the same state
     ├── SkipThis            this one input is unusable, the next may be good
@@ -78,6 +79,10 @@ class CameraUnavailable(RetryLater):
 
 class BrokerUnavailable(RetryLater):
     """The broker cannot be reached, or refused this connection."""
+
+
+class PublishDenied(BrokerUnavailable):
+    """The broker did not take one message; the connection stands."""
 
 
 class DatabaseUnavailable(RetryLater):

@@ -41,6 +41,9 @@ EVICTION_LIFETIME = timedelta(minutes=15)
 CRL_LIFETIME = timedelta(days=365)
 """An expired list locks out every board."""
 CRL_WARNING = timedelta(days=30)
+CRL_KEEPS = timedelta(days=30)
+"""How long a revoked certificate stays listed after its end, when its dates alone keep it out: by then a list that
+was issued after its end has named it (RFC 5280, section 3.3). Else the list would grow for ever."""
 
 PROVISION = "provision"
 CONSUMER_PATTERN = re.compile(r"central[a-z0-9-]{0,25}")

@@ -33,6 +33,7 @@ PROVISION_WRITES = (
     "+/down/gallery",
     "+/down/gallery/#",
     "+/down/keys",
+    "+/down/crl",
     "+/down/command",
     "claim/+/response",
     # To clear what is retained, once a claim was used or a board revoked.

@@ -12,6 +12,7 @@ from provisioning.broker import NAMES
 from provisioning.deploy import DEFAULT_CLAIM_PORT, DEFAULT_PORT, BrokerSettings, default_folder, write_broker
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.mosquitto import run, running
+from provisioning.serve import hand_out
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -55,11 +56,14 @@ def _broker(options: argparse.Namespace) -> None:
         else:
             one.restart()
             print(f"mosquitto (process {one.pid}) was restarted: its listeners changed")
-    if not found:
+    if found:
+        print(hand_out(fleet))
+    else:
         print(
             f"no mosquitto runs with it on this machine: `hadir-provision broker {fleet.folder} --run` runs it here. "
             f"Elsewhere: copy {', '.join(NAMES)} to {path.parent} there, readable by its user mosquitto alone, make "
-            f"{path.parent}/state for it, and start it with `mosquitto -c {path}`, or send it SIGHUP"
+            f"{path.parent}/state for it, and start it with `mosquitto -c {path}`, or send it SIGHUP; then "
+            "`hadir-provision serve` gives boards the new revocation list"
         )
 
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from cryptography import x509
-
-from edge.errors import KeyFileError
-from edge.files import read_bounded
 from provisioning.authority import CRL_WARNING, Role, moment
 from provisioning.fleet import Fleet
+from provisioning.handout import HANDED_OUT, LISTS, end_of
 
 CERTIFICATE_WARNING = timedelta(days=30)
 AUTHORITY_WARNING = timedelta(days=365)
 """A change of the authority reaches every board before its own certificate ends."""
-
-_MAX_CRL_BYTES = 16 * 1024**2
 
 _RENEWAL = {
     Role.BROKER: "run `hadir-provision broker`",
@@ -29,23 +24,29 @@ _RENEWAL = {
 def warnings(fleet: Fleet, now_s: int) -> tuple[str, ...]:
     """A line for each thing that ends soon or has ended. Raises KeyFileError where the list cannot be read."""
     now = moment(now_s)
-    return (*_revocation_list(fleet, now), *_certificates(fleet, now))
+    return (*_revocation_list(fleet, now), *_list_of_boards(fleet, now), *_certificates(fleet, now))
 
 
 def _revocation_list(fleet: Fleet, now: datetime) -> tuple[str, ...]:
-    path = fleet.folder / "ca" / "crl.pem"
-    try:
-        crl = x509.load_pem_x509_crl(read_bounded(path, _MAX_CRL_BYTES))
-    except (OSError, ValueError) as error:
-        raise KeyFileError(
-            f"{path}: the revocation list cannot be read; run `hadir-provision broker`"
-        ) from error
-    end = crl.next_update_utc
-    if end is None or end - now > CRL_WARNING:
+    end = end_of(fleet, LISTS)
+    if end - now > CRL_WARNING:
         return ()
     return (
-        f"{path}: {_when(end, now)}, and then the broker lets no board in; run `hadir-provision broker` and see that "
-        "the broker gets it",
+        f"{fleet.folder / 'ca' / LISTS}: {_when(end, now)}, and then the broker lets no board in; run "
+        "`hadir-provision broker` and see that the broker gets it",
+    )
+
+
+def _list_of_boards(fleet: Fleet, now: datetime) -> tuple[str, ...]:
+    """By the one that they were given last, boards warn whoever asks them."""
+    if not (fleet.folder / "ca" / HANDED_OUT).exists() or not fleet.active_devices():
+        return ()
+    end = end_of(fleet, HANDED_OUT)
+    if end - now > CRL_WARNING:
+        return ()
+    return (
+        f"the revocation list that boards were given: {_when(end, now)}; run `hadir-provision broker`, or "
+        "`hadir-provision serve` for a moment, while the broker runs",
     )
 
 

@@ -47,6 +47,7 @@ from edge.trust.identity import ID_PATTERN, site_urn
 from edge.trust.jws import SigningKey
 from provisioning import audit
 from provisioning.authority import (
+    CRL_KEEPS,
     PROVISION,
     Authority,
     Role,
@@ -55,7 +56,7 @@ from provisioning.authority import (
     moment,
     pem,
 )
-from provisioning.entries import Device
+from provisioning.entries import Device, Issued
 from provisioning.keys import SCRYPT_N, Ask, KeyStore, read_passphrase
 from provisioning.registry import Change, Registry, check_site, create_registry
 
@@ -199,7 +200,7 @@ class Fleet:
         revoked = [
             (issued.serial, moment(issued.revoked_s))
             for issued in self.registry.certificates()
-            if issued.revoked_s is not None
+            if issued.revoked_s is not None and _counts(issued, now_s)
         ]
         path = self.folder / "ca" / "crl.pem"
         lists = [authority.revocation_list(revoked, number, moment(now_s)) for authority in self._issuing()]
@@ -224,6 +225,11 @@ class Fleet:
     def refreshed(self) -> Fleet:
         """The same after another command has changed the root."""
         return replace(self, root_thumbprint=_described(self.folder)[1])
+
+
+def _counts(issued: Issued, now_s: int) -> bool:
+    """Whether a revoked certificate is to be listed; of those that a restored registry found, nobody knows the end."""
+    return not issued.not_after_s or issued.not_after_s + CRL_KEEPS.total_seconds() >= now_s
 
 
 def init_fleet(

@@ -32,7 +32,7 @@ from provisioning.link import authorities_file, connect, spread
 HOLD_S = 2.0
 """A board that was thrown off tries again after a second."""
 TRIES = 3
-RETAINED = ("up/status", "down/receipt", "down/gallery", "down/keys", "down/command")
+RETAINED = ("up/status", "down/receipt", "down/gallery", "down/keys", "down/crl", "down/command")
 """What the broker may keep of a board, under its name."""
 
 

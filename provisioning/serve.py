@@ -16,17 +16,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edge.errors import InputError, RetryLater, TokenRefused
-from edge.files import read_bounded, remove_durably
+from edge.errors import BrokerUnavailable, InputError, RetryLater, TokenRefused
+from edge.files import remove_durably
 from edge.trust.admission import Purpose
-from edge.trust.fleetkeys import MAX_TRAIL_BYTES
 from edge.trust.jws import parse_members
 from edge.trust.members import take
 from edge.uplink.client import Client, Incoming
 from provisioning.claims import Listener, Outcome, Received, approve, receive_request, take_status
 from provisioning.commands import name_boot, take_reply, topic_of
 from provisioning.entries import Claim, ClaimState, Given
-from provisioning.fleet import KEYS_FILE, KEYS_VERSION, Fleet
+from provisioning.fleet import KEYS_VERSION, Fleet
+from provisioning.handout import LISTS, Handout, end_of
 from provisioning.link import connect, listener_of, spread
 from provisioning.rotation import begin, due, go_on
 from provisioning.steps import DeskStep, reached
@@ -83,8 +83,7 @@ class Desk:
         self._complained: set[tuple[str, str]] = set()
         self._spread_due_s: float | None = None
         self._busy = True
-        self._keys: dict[str, bytes] = {}
-        """What was published to each board."""
+        self._handout = Handout(fleet, client)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Until `stop` says so, or the fleet has another root.
@@ -104,7 +103,7 @@ class Desk:
             if now_s >= next_look_s:
                 if self._fleet.refreshed() != self._fleet:
                     break
-                self.publish_keys()
+                self._handout.look(now_s)
                 self.publish_answers()
                 self.send_commands()
                 next_look_s = now_s + LOOK_S
@@ -156,14 +155,6 @@ class Desk:
         self._published -= {
             given.jti for given in self._fleet.registry.open_commands(self._now()) if given.device == device
         }
-
-    def publish_keys(self) -> None:
-        """Every active board's copy of the keys document, where it has not the newest."""
-        trail = read_bounded(self._fleet.folder / KEYS_FILE, MAX_TRAIL_BYTES)
-        for device in self._fleet.active_devices():
-            if self._keys.get(device.device) != trail:
-                self._keys[device.device] = trail
-                self._client.publish(f"{TOPICS}/{device.device}/down/keys", trail, retain=True)
 
     def rotate_what_is_due(self) -> None:
         """Tell boards to make their next key, long before the certificate of this one ends."""
@@ -300,6 +291,20 @@ def at_the_desk(fleet: Fleet) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
+
+
+def hand_out(fleet: Fleet) -> str:
+    """Have the broker keep the newest keys and revocation list for each board; what came of it, or is left to do."""
+    boards, given = len(fleet.active_devices()), f"the revocation list until {end_of(fleet, LISTS):%Y-%m-%d}"
+    with at_the_desk(fleet) as empty:
+        if not empty:
+            return f"`hadir-provision serve`, which runs, gives boards {given} within the hour"
+        try:
+            with connect(fleet) as client:
+                Handout(fleet, client).look(time.monotonic())
+        except BrokerUnavailable as error:
+            return f"{boards} board(s) are still to be given {given}, by `hadir-provision serve`: {error}"
+    return f"{boards} board(s) were given {given}"
 
 
 def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given:

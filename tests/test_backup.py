@@ -47,6 +47,20 @@ def revoked_serials(fleet: Fleet) -> set[int]:
     return {entry.serial_number for entry in crl}
 
 
+def test_a_revoked_certificate_leaves_the_list_a_month_after_its_end_unless_nobody_knows_that(
+    fleet: Fleet,
+) -> None:
+    """Or the list would grow for ever, and with it what every board is given."""
+    serial, day_s = certified(fleet, "door-01"), 24 * 3600
+    with fleet.change("revoke", "door-01", now_s=NOW_S) as change:
+        change.revoke_certificate(serial)
+        change.add_revoked_serial(17)  # found by a restored registry in the broker's list
+    fleet.write_revocation_list(NOW_S + (365 + 29) * day_s)
+    assert revoked_serials(fleet) == {serial, 17}
+    fleet.write_revocation_list(NOW_S + (365 + 31) * day_s)
+    assert revoked_serials(fleet) == {17}
+
+
 def test_everything_comes_back(fleet: Fleet, path: Path) -> None:
     (fleet.folder / "gallery.hadir").write_bytes(b"a gallery")
     back_up(fleet, path, now_s=NOW_S)

@@ -235,6 +235,7 @@ def test_the_command_tells_a_running_mosquitto_to_read_its_files(
         assert main(["broker", str(broker.fleet.folder)]) == 0
         said = capsys.readouterr().out
         assert f"mosquitto (process {broker.process.pid}) was told to read its files again" in said
+        assert "2 board(s) were given the revocation list until 20" in said
         assert peer.publish("hadir/v1/door-01/up/event") in (0, 0x10)
         assert peer.connected, "a reload disturbs nobody"
 
@@ -277,6 +278,7 @@ def test_where_none_runs_it_says_what_to_copy_where(fleet: Fleet, capsys: pytest
     said = capsys.readouterr().out
     assert "no mosquitto runs with it on this machine" in said
     assert all(name in said for name in NAMES)
+    assert "then `hadir-provision serve` gives boards the new revocation list" in said
     assert main(["broker", str(fleet.folder), "--port", "18883"]) == 0
     assert BrokerSettings.of(fleet) == BrokerSettings(
         ("broker.local",), 18883, bind="127.0.0.1", folder=str(fleet.folder / "broker")

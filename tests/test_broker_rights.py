@@ -35,6 +35,7 @@ ALL = (
     f"{T}/door-02/down/gallery",
     f"{T}/door-02/down/gallery/x/1",
     f"{T}/door-02/down/keys",
+    f"{T}/door-02/down/crl",
     f"{T}/door-02/down/command",
     f"{T}/claim/{CLAIM}/request",
     f"{T}/claim/{CLAIM}/response",
@@ -105,6 +106,7 @@ def test_provisioning_writes_what_is_provisionings(broker: FleetBroker) -> None:
         "door-02/down/gallery",
         "door-02/down/gallery/x/1",
         "door-02/down/keys",
+        "door-02/down/crl",
         "door-02/down/command",
         *(f"claim/{claim}/{end}" for claim in (CLAIM, OTHER_CLAIM) for end in ("request", "response")),
         *(

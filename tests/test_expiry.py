@@ -11,6 +11,8 @@ from edge.errors import KeyFileError
 from provisioning.cli import main
 from provisioning.expiry import warnings
 from provisioning.fleet import Fleet
+from provisioning.handout import HANDED_OUT
+from provisioning.revoke import revoke
 from tests.test_backup import certified
 
 DAY_S = 24 * 3600
@@ -32,6 +34,19 @@ def test_the_revocation_list_is_warned_of_thirty_days_before_it_ends(fleet: Flee
     assert "crl.pem: ended on" in words(fleet, 366)
     fleet.write_revocation_list(NOW_S + 364 * DAY_S)
     assert "crl.pem" not in words(fleet, 366)
+
+
+def test_the_list_that_boards_were_given_is_warned_of_as_long_as_there_are_boards(fleet: Fleet) -> None:
+    """The broker's may be newer, and boards warn by theirs."""
+    lists = (fleet.folder / "ca" / "crl.pem").read_bytes()
+    (fleet.folder / "ca" / HANDED_OUT).write_bytes(lists)
+    fleet.write_revocation_list(NOW_S + 364 * DAY_S)
+    assert "that boards were given" not in words(fleet, 365 - 31)
+    assert "the revocation list that boards were given: ends on" in words(fleet, 365 - 29)
+    assert "run `hadir-provision broker`, or `hadir-provision serve`" in words(fleet, 366)
+    for board in fleet.active_devices():
+        revoke(fleet, board.device, now_s=NOW_S)
+    assert "that boards were given" not in words(fleet, 365 - 29)
 
 
 def test_provisionings_own_certificate_and_the_authority_are_warned_of(fleet: Fleet) -> None:

@@ -55,9 +55,11 @@ def test_a_broker_that_hangs_up_right_after_tls_is_told(tmp_path: Path) -> None:
         try_handshake(broker, timeout_s=10)
 
 
-def test_a_peer_that_speaks_first_has_let_the_board_in(tmp_path: Path) -> None:
-    """Whether it speaks MQTT is for a login to find out."""
-    with tls_peer(tmp_path, b"220 ready") as broker:
+def test_a_peer_that_speaks_first_is_no_broker(tmp_path: Path) -> None:
+    with (
+        tls_peer(tmp_path, b"220 ready") as broker,
+        pytest.raises(BrokerUnavailable, match="it speaks first, as no MQTT broker does; somebody else may"),
+    ):
         try_handshake(broker, timeout_s=10)
 
 
@@ -76,7 +78,7 @@ def test_without_a_clock_dates_do_not_count_but_chain_and_name_do() -> None:
     with tls_door(server_now=long_ago) as door:
         with pytest.raises(BrokerUnavailable, match="certificate has expired"):
             try_handshake(door.config(), timeout_s=5)
-        unsure = Tls(dates=lambda: Dates(believed=False, floor_s=floor_s))
+        unsure = Tls(dates=lambda: Dates(believed=False, floor_s=floor_s, now_s=0.0))
         try_handshake(door.config(), timeout_s=5, tls=unsure)
         with pytest.raises(BrokerUnavailable, match="certificate"):
             try_handshake(door.config(ca_file=door.board.certificate), timeout_s=5, tls=unsure)
@@ -86,7 +88,7 @@ def test_without_a_clock_dates_do_not_count_but_chain_and_name_do() -> None:
 
 def test_without_a_clock_what_ended_before_the_floor_is_refused() -> None:
     long_ago = datetime.now(UTC) - 1000 * DAY
-    after = Tls(dates=lambda: Dates(believed=False, floor_s=datetime.now(UTC).timestamp()))
+    after = Tls(dates=lambda: Dates(believed=False, floor_s=datetime.now(UTC).timestamp(), now_s=0.0))
     ended = "had ended before this board last knew the time; somebody else may be answering"
     with tls_door(server_now=long_ago) as door, pytest.raises(BrokerUnavailable, match=ended):
         try_handshake(door.config(), timeout_s=5, tls=after)

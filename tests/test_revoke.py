@@ -55,7 +55,8 @@ def test_a_connected_board_is_thrown_off_and_stays_off_while_others_notice_nothi
 def test_what_the_broker_kept_of_it_is_cleared(broker: FleetBroker) -> None:
     with broker.client("door-03") as board, broker.client("provision") as provision:
         board.publish(f"{T}/door-03/up/status", b"kept", retain=True)
-        provision.publish(f"{T}/door-03/down/keys", b"kept", retain=True)
+        for topic in ("keys", "crl"):
+            provision.publish(f"{T}/door-03/down/{topic}", b"kept", retain=True)
     revoke(broker.fleet, "door-03", now_s=int(time.time()))
     cut_off(broker.fleet, "door-03", now_s=int(time.time()))
     with broker.client("provision") as reader, broker.client("door-02") as marker:

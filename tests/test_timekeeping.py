@@ -166,12 +166,12 @@ def test_that_it_was_synchronised_earlier_in_this_boot_outlives_the_daemon(outbo
 def test_a_clock_that_is_right_raises_the_floor_and_is_believed_about_certificates(outbox: Outbox) -> None:
     machine = Machine(real_ms=1_000)
     keeper = machine.daemon(outbox)
-    assert keeper.dates() == Dates(believed=False, floor_s=RELEASED_REAL_MS // 1000)
+    assert keeper.dates() == Dates(believed=False, floor_s=RELEASED_REAL_MS // 1000, now_s=1)
     machine.real_ms, machine.synced = NOW_MS + 5, True
     keeper.look()
-    assert keeper.dates() == Dates(believed=True, floor_s=NOW_MS // 1000)
+    assert keeper.dates() == Dates(believed=True, floor_s=NOW_MS // 1000, now_s=(NOW_MS + 5) / 1000)
     machine.boot, machine.real_ms, machine.synced = "boot-b", 1_000, False
-    assert machine.daemon(outbox).dates() == Dates(believed=False, floor_s=NOW_MS // 1000)
+    assert machine.daemon(outbox).dates() == Dates(believed=False, floor_s=NOW_MS // 1000, now_s=1)
 
 
 def test_while_nothing_happens_it_is_noted_every_hour(outbox: Outbox) -> None:

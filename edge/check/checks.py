@@ -20,15 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-
 from edge.assembly import MAKE_LIVENESS, open_eyes, open_gallery, open_liveness, threshold_for
-from edge.board.clock import Clock
+from edge.board.clock import RELEASED_REAL_MS, Clock
 from edge.board.health import read_memory, read_space, read_temperatures, read_throttling
 from edge.camera import STREAM_SCHEMES
+from edge.check import papers
 from edge.check.findings import Finding, Verdict, failed, failure, not_looked_at, ok, warning
 from edge.check.judge import (
-    judge_certificate,
     judge_clock,
     judge_memory,
     judge_outbox,
@@ -41,14 +39,14 @@ from edge.check.look import look
 from edge.config import BrokerConfig, CameraConfig, Config, DeviceConfig, load_config
 from edge.errors import BrokerUnavailable, CannotRecord, FixSetup, HadirError
 from edge.recognition.manifest import EmbedderSpec
+from edge.records import ClockState, TimeReading
 from edge.trust.fleetkeys import FleetKeys, load_keys_document
-from edge.trust.identity import load_signing_key
-from edge.trust.protect import load_key_encryption_key, sealed_by
-from edge.trust.seal import Protection
-from edge.trust.store import IdentityStore
+from edge.trust.floor import TimeFloor
+from edge.trust.protect import Unsealed, load_key_encryption_key, sealed_by
+from edge.trust.seal import KeyEncryptionKey
 from edge.uplink.connection import try_login
 from edge.uplink.glimpse import glimpse, holder
-from edge.uplink.reach import Tls, try_handshake
+from edge.uplink.reach import Dates, Tls, try_handshake
 
 PATIENCE_S = 7.0
 """For the camera and for the broker, side by side, so that the whole stays below ten seconds on a slow board."""
@@ -65,6 +63,7 @@ CHECKS = (
     "device key",
     "fleet keys",
     "certificate",
+    "crl",
     "claim",
     "gallery",
     "broker",
@@ -75,13 +74,16 @@ CHECKS = (
     "temperature",
     "power",
 )
-"""In the order of the report. `certificate` and `claim` are left out where the board has none to show."""
+"""In the order of the report. Some are left out where the board has nothing of the kind to show."""
 
-OPTIONAL = ("certificate", "claim")
+OPTIONAL = ("certificate", "crl", "claim")
+
+OF_THE_CONFIGURATION = tuple(name for name in CHECKS[1 : CHECKS.index("clock")] if name not in OPTIONAL)
+"""What cannot be looked at without one."""
 
 
-def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
-    """Look at everything that this configuration names, and at the board."""
+def check(path: Path, clock: Clock | None = None, unsealed: Unsealed | None = None) -> tuple[Finding, ...]:
+    """Look at everything that this configuration names, and at the board; `unsealed` is what root could open."""
     now = (clock or Clock()).read()
     machine = [
         judge_clock(now),
@@ -95,22 +97,27 @@ def check(path: Path, clock: Clock | None = None) -> tuple[Finding, ...]:
         first = failed("configuration", error, f"correct {path}; docs/configuration.md lists every key")
         if isinstance(error.__cause__, PermissionError):
             first = _shut_out("configuration", path)
-        needy = [not_looked_at(name, "configuration") for name in CHECKS[1:13] if name not in OPTIONAL]
+        needy = [
+            not_looked_at(name, "configuration")
+            for name in CHECKS[1 : CHECKS.index("clock")]
+            if name not in OPTIONAL
+        ]
         return in_order([first, *needy, *machine])
-    device = config.device
+    device, unsealed = config.device, unsealed or Unsealed()
     running = holder(device.state_dir / "outbox.db")
     beside = [
         Beside("camera", lambda: _camera(path, config, running)),
-        Beside("broker", lambda: _broker(config, running)),
+        Beside("broker", lambda: _broker(config, running, unsealed, now)),
     ]
     found = [
         ok("configuration", f"{device.id} at site {device.site}, direction {device.direction} ({path})"),
         _daemon(running),
         *_recognition(config),
         guarded("liveness", lambda: _liveness(config)),
-        guarded("device key", lambda: _device_key(device)),
-        *_certificate(config.broker, device.id, now.real_ms / 1000),
-        *_claim(device),
+        guarded("device key", lambda: papers.device_key(device, unsealed)),
+        *papers.certificate(config.broker, device.id, now.real_ms / 1000),
+        *papers.revocations(config, now.real_ms / 1000),
+        *papers.claim(device),
         guarded("outbox", lambda: _outbox(device, now.real_ms)),
         guarded("disk", lambda: _disk(device)),
         *machine,
@@ -251,78 +258,6 @@ def is_recording(camera: CameraConfig) -> bool:
     return camera.kind == "replay" and not any(s.startswith(STREAM_SCHEMES) for s in camera.sources)
 
 
-def _device_key(device: DeviceConfig) -> Finding:
-    try:
-        if sealed := sealed_by(device.state_dir):
-            return ok(
-                "device key", f"encrypted; {_PROTECTED[sealed]}; the service manager opens it for the daemon"
-            )
-        kek = load_key_encryption_key(device.state_dir)
-        key = load_signing_key(device.key_file, kek)
-    except FixSetup as error:
-        return failed("device key", error, f"restore {device.key_file} from where it was made")
-    protected = _PROTECTED[Protection.FILE if kek is None else kek.protection]
-    return ok("device key", f"{key.algorithm}, readable by its owner only; {protected}")
-
-
-_PROTECTED = {
-    Protection.TPM2: "protected by this machine's TPM (key_protection tpm2)",
-    Protection.HOST: "a thief of the card can open it (key_protection host)",
-    Protection.FILE: "a thief of the card can read it (key_protection file)",
-}
-
-
-def _claim(device: DeviceConfig) -> list[Finding]:
-    """Where this board is on its way to an identity, or to the next."""
-    waiting = device.state_dir / "claim"
-    store = IdentityStore(device.state_dir, None)
-    try:
-        if waiting.exists():
-            return [
-                warning(
-                    "claim", f"{waiting}: waits to be answered", "journalctl -u hadir-claim; docs/claiming.md"
-                )
-            ]
-        current, successor = store.current(), store.successor()
-    except (OSError, FixSetup) as error:
-        return [failed("claim", HadirError(str(error)), "claim this board anew")]
-    if current is None:
-        return []
-    following = "; its next key is taken at the next start" if successor is not None else ""
-    return [ok("claim", f"used; identity {current.name}{following}")]
-
-
-def _certificate(broker: BrokerConfig, device: str, now_s: float) -> list[Finding]:
-    if broker.cert_file is None or broker.private_key_file is None:
-        return []
-    remedy = "copy the certificate from this board's own folder"
-    try:
-        certificate = x509.load_pem_x509_certificate(broker.cert_file.read_bytes())
-        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        mode = broker.private_key_file.stat().st_mode & 0o777
-    except OSError as error:
-        return [failure("certificate", f"{error.filename}: cannot be read ({error.strerror})", remedy)]
-    except ValueError:
-        return [failure("certificate", f"{broker.cert_file}: not a certificate in PEM", remedy)]
-    if mode & 0o077:
-        return [
-            failure(
-                "certificate",
-                f"{broker.private_key_file}: mode {mode:04o} is readable by others",
-                f"chmod 600 {broker.private_key_file}",
-            )
-        ]
-    return [
-        judge_certificate(
-            str(names[0].value) if names else "",
-            device,
-            certificate.not_valid_before_utc.timestamp(),
-            certificate.not_valid_after_utc.timestamp(),
-            now_s,
-        )
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Login:
     """How the broker may be asked without disturbing anybody; see the head of this module."""
@@ -338,24 +273,32 @@ def login_for(broker: BrokerConfig, device: str, running: int | None) -> Login |
     return None if running is not None else Login(device, keep_session=True)
 
 
-def _tls(device: DeviceConfig) -> Tls:
-    """What opens the private key. Raises KeyFileError."""
-    kek = load_key_encryption_key(device.state_dir)
-    return Tls(None if kek is None else kek.passphrase())
+def _tls(device: DeviceConfig, kek: KeyEncryptionKey | None, now: TimeReading) -> Tls:
+    """What opens the private key, and the time as the daemon judges it."""
+    floor = TimeFloor(device.state_dir, RELEASED_REAL_MS // 1000)
+    believed = now.state is not ClockState.UNSYNCED
+    return Tls(
+        None if kek is None else kek.passphrase(),
+        lambda: Dates(believed, floor.seconds, now.real_ms / 1000),
+    )
 
 
-def _broker(config: Config, running: int | None) -> Finding:
-    broker, device = config.broker, config.device.id
-    if broker.private_key_file is not None and sealed_by(config.device.state_dir):
+def _broker(config: Config, running: int | None, unsealed: Unsealed, now: TimeReading) -> Finding:
+    broker, device, kek = config.broker, config.device.id, unsealed.kek
+    sealed = broker.private_key_file is not None and sealed_by(config.device.state_dir)
+    if sealed and kek is None:
+        if unsealed.error is not None:
+            return not_looked_at("broker", "device key")
         return warning(
             "broker",
-            f"{broker.url}: not tried, because only the service manager can open this board's key",
-            "journalctl -u hadir-edge -n 20 tells how the daemon fares",
+            f"{broker.url}: not tried, because {unsealed.why}",
+            "sudo hadir-edge check; or see how the daemon fares: journalctl -u hadir-edge -n 20",
         )
     login = login_for(broker, device, running)
     try:
+        tls = _tls(config.device, kek if sealed else load_key_encryption_key(config.device.state_dir), now)
         if login is None:
-            try_handshake(broker, timeout_s=BROKER_PATIENCE_S, tls=_tls(config.device))
+            try_handshake(broker, timeout_s=BROKER_PATIENCE_S, tls=tls)
             return ok(
                 "broker",
                 f"{broker.url}: TLS good both ways; no login, which would throw out the running daemon",
@@ -365,7 +308,7 @@ def _broker(config: Config, running: int | None) -> Finding:
             login.client_id,
             keep_session=login.keep_session,
             timeout_s=BROKER_PATIENCE_S,
-            tls=_tls(config.device),
+            tls=tls,
         )
     except (BrokerUnavailable, FixSetup) as error:
         return failed("broker", error, "see the broker's log")

@@ -11,6 +11,7 @@ from edge.board.health import Memory, Space, Temperature, Throttling
 from edge.check.findings import Finding, failure, ok, warning
 from edge.config import QualityConfig
 from edge.records import ClockState, NoAttendance, TimeReading
+from edge.trust.revocations import RevocationList
 from edge.uplink.glimpse import Glimpse
 
 MB = 1_000_000
@@ -252,6 +253,27 @@ def judge_certificate(
     if now_s > not_after_s - ENDS_SOON_S:
         return warning("certificate", f"expires on {ends}", renew)
     return ok("certificate", f"for {name}, until {ends}")
+
+
+def judge_revocations(held: RevocationList, serial: int, now_s: float) -> Finding:
+    """The broker's list: whether this board is in it, and how long it lets anybody in."""
+    ends = f"{held.until:%Y-%m-%d}"
+    reissue = "`hadir-provision broker FLEET`, and see that the broker gets crl.pem: else it lets no board in"
+    if serial in held.serials:
+        return failure(
+            "crl",
+            f"number {held.number}: this board's certificate is revoked",
+            "whoever revoked it knows why; to let a board in at this door: `hadir-provision replace FLEET DEVICE`",
+        )
+    if now_s > held.until.timestamp():
+        return failure(
+            "crl", f"number {held.number}, the newest that this board knows, ended on {ends}", reissue
+        )
+    if now_s > held.until.timestamp() - ENDS_SOON_S:
+        return warning(
+            "crl", f"number {held.number}, the newest that this board knows, ends on {ends}", reissue
+        )
+    return ok("crl", f"number {held.number}, until {ends}; this board is not in it")
 
 
 def duration(ms: float) -> str:

@@ -8,7 +8,8 @@ import pwd
 from pathlib import Path
 
 from edge.config import load_config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, FixSetup
+from edge.trust.protect import Unsealed, sealed_by, unseal
 
 DEVICE_GROUPS = ("video",)
 """The unit's SupplementaryGroups: cameras belong to them."""
@@ -39,6 +40,16 @@ def become_the_daemons_user(config: Path) -> None:
     os.setgroups([*groups, *_device_groups()])
     os.setgid(group)
     os.setuid(owner)
+
+
+def unsealed_for(config: Path) -> Unsealed:
+    """The key that systemd holds for this board, where root asks; before root becomes the daemon's user."""
+    if os.geteuid() != 0:
+        return Unsealed()
+    try:
+        return unseal() if sealed_by(load_config(config).device.state_dir) else Unsealed()
+    except FixSetup:
+        return Unsealed()  # the report says what is wrong
 
 
 def _device_groups() -> list[int]:

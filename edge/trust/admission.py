@@ -174,14 +174,15 @@ def check_chain(listed: Any, public: Any, device: str, authorities: Sequence[str
     if names != [device]:
         raise bad("certificates", f"the first is for {str(names)[:64]}, not for {device}")
     for certificate, issuer in pairwise(chain):
-        if not _issued_by(certificate, issuer):
+        if not issued_by(certificate, issuer):
             raise bad("certificates", "one is not issued by the next")
-    if not any(_issued_by(chain[-1], root) for root in roots):
+    if not any(issued_by(chain[-1], root) for root in roots):
         raise bad("certificates", "the last is not issued by an authority of the keys document")
     return tuple(listed)
 
 
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether this authority signed this certificate; dates are not judged."""
     try:
         certificate.verify_directly_issued_by(issuer)
         return issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca

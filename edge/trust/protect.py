@@ -16,6 +16,8 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edge.errors import KeyFileError
@@ -32,6 +34,8 @@ CREDENTIAL_STORE = Path("/etc/credstore.encrypted")
 SYSTEMD_CREDS = Path("/usr/bin/systemd-creds")
 SYSTEMD_CREDS_TIMEOUT_S = 30.0
 """A discrete TPM answers within a second or two."""
+UNSEAL_TIMEOUT_S = 5.0
+"""Where somebody waits for it at a terminal."""
 
 FILE = "kek"
 SEALED_MARK = "kek.sealed"
@@ -77,6 +81,27 @@ def sealed_by(state_dir: Path, environment: Mapping[str, str] = os.environ) -> P
         raise KeyFileError(f"{path}: cannot be read; run `hadir-edge seal` again") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """What came of opening the key that systemd holds."""
+
+    kek: KeyEncryptionKey | None = None
+    error: KeyFileError | None = None
+    """It was tried, and does not open."""
+    why: str = "only root can open this board's key, which systemd holds"
+    """It was not tried; for people."""
+
+
+def unseal(store: Path = CREDENTIAL_STORE, program: Path = SYSTEMD_CREDS, run: Run | None = None) -> Unsealed:
+    """Open the key that systemd holds, as root, who may ask for it; it comes through a pipe, never to a disk."""
+    if not program.exists():
+        return Unsealed(why=f"systemd holds this board's key, and {program} is not there to open it")
+    try:
+        return Unsealed(_opened(store / CREDENTIAL, run or partial(_run, timeout_s=UNSEAL_TIMEOUT_S)))
+    except KeyFileError as error:
+        return Unsealed(error=error)
+
+
 def make_key_encryption_key(
     state_dir: Path, *, store: Path = CREDENTIAL_STORE, run: Run | None = None
 ) -> Protection:
@@ -89,7 +114,7 @@ def make_key_encryption_key(
         return _parse(_read(state_dir / FILE, private=False), state_dir / FILE).protection
     sealed = store / CREDENTIAL
     if sealed.exists():
-        return _protection_of(sealed, run or _run)
+        return _opened(sealed, run or _run).protection
     secret = os.urandom(KEY_BYTES)
     with _writing(state_dir):
         for protection in (Protection.TPM2, Protection.HOST):
@@ -133,24 +158,24 @@ def _encrypted(secret: bytes, protection: Protection, run: Run) -> bytes | None:
     return sealed
 
 
-def _protection_of(sealed: Path, run: Run) -> Protection:
+def _opened(sealed: Path, run: Run) -> KeyEncryptionKey:
     content = run((*_creds("decrypt"), "-", "-"), _read(sealed, private=False))
     if content is None:
         raise KeyFileError(
             f"{sealed}: does not open on this machine; it was made on another, or its TPM was cleared. Remove "
             "it and claim this board anew"
         )
-    return _parse(content, sealed).protection
+    return _parse(content, sealed)
 
 
 def _creds(verb: str) -> tuple[str, ...]:
     return (str(SYSTEMD_CREDS), f"--name={CREDENTIAL}", verb)
 
 
-def _run(command: tuple[str, ...], given: bytes) -> bytes | None:
+def _run(command: tuple[str, ...], given: bytes, timeout_s: float = SYSTEMD_CREDS_TIMEOUT_S) -> bytes | None:
     try:
         return subprocess.run(  # noqa: S603 - a fixed path, no shell
-            command, input=given, capture_output=True, timeout=SYSTEMD_CREDS_TIMEOUT_S, check=True
+            command, input=given, capture_output=True, timeout=timeout_s, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

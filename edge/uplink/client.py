@@ -22,7 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
-from edge.errors import BrokerUnavailable
+from edge.errors import BrokerUnavailable, PublishDenied
 from edge.uplink.reach import address_of, ended, hang_up, refusal, silence, unavailable
 
 TIMEOUT_S = 10.0
@@ -117,7 +117,10 @@ class Client:
     def publish(
         self, topic: str, payload: bytes | str, *, retain: bool = False, expiry_s: int | None = None
     ) -> None:
-        """Publish at QoS 1 and wait until the broker has it. Raises BrokerUnavailable with its reason."""
+        """Publish at QoS 1 and wait until the broker has it.
+
+        Raises PublishDenied where it refuses this one, with its reason, and BrokerUnavailable.
+        """
         mid = self.send(topic, payload, retain=retain, expiry_s=expiry_s)
         self._await(mid, f"message to {topic}")
 
@@ -159,7 +162,7 @@ class Client:
             if acknowledged != mid:
                 continue
             if reason >= 0x80:  # noqa: PLR2004 - MQTT 5, section 2.4
-                raise BrokerUnavailable(
+                raise PublishDenied(
                     f"broker {self._broker.url}: refused: {what} (0x{reason:02x}); check its access list"
                 )
             return

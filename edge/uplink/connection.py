@@ -128,6 +128,7 @@ class Connection:
         tls: Tls | None = None,
     ) -> None:
         self._broker = broker
+        self._tls = tls or Tls()
         self._inbox = inbox
         self._answered = False
         self._client = mqtt.Client(
@@ -149,7 +150,7 @@ class Connection:
         delay = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
         self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=delay)
         if broker.url.startswith("mqtts://"):
-            self._client.tls_set_context(tls_context(broker, tls))
+            self._client.tls_set_context(tls_context(broker, self._tls))
 
     def open(self) -> Self:
         """Begin to connect; acceptance or refusal arrives in the inbox.
@@ -170,7 +171,7 @@ class Connection:
                 host, port, keepalive=self._broker.keepalive_s, clean_start=False, properties=properties
             )
         except (OSError, ValueError) as error:
-            raise unavailable(self._broker, error) from error
+            raise unavailable(self._broker, error, self._tls.dates) from error
         self._client.loop_start()
         return self
 
@@ -256,6 +257,7 @@ def try_login(
         ConfigError: the files for TLS cannot be used.
         BrokerUnavailable: unreachable, TLS failed, refused (with the broker's reason), or silent.
     """
+    tls = tls or Tls()
     answers: SimpleQueue[dict[str, int] | Closed] = SimpleQueue()
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2,
@@ -290,7 +292,7 @@ def try_login(
         client.loop_start()
         answer = answers.get(timeout=timeout_s)
     except (OSError, ValueError) as error:
-        raise unavailable(broker, error) from error
+        raise unavailable(broker, error, tls.dates) from error
     except Empty:
         raise BrokerUnavailable(silence(broker, timeout_s)) from None
     finally:

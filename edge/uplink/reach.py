@@ -6,8 +6,10 @@ what helps, since whoever reads it stands at a door.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from cryptography import x509
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable, ConfigError
 from edge.trust.claim import pin_of
+from edge.uplink.refused import explain
 
 REFUSED_CERTIFICATE_S = 0.5
 """How long a refusal may take to arrive after the handshake; on a local network a few milliseconds."""
@@ -30,13 +33,11 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 def try_handshake(broker: BrokerConfig, *, timeout_s: float, tls: Tls | None = None) -> None:
     """Go as far as TLS and hang up before a word of MQTT, so that no session of anybody is touched.
 
-    With TLS 1.3 a refused client certificate shows only after the handshake, in the first
-    read (RFC 8446, section 4.4.2.4 and appendix D), so a moment is waited for that.
-
     Raises:
         ConfigError: the files for TLS cannot be used.
         BrokerUnavailable: unreachable, or TLS failed.
     """
+    tls = tls or Tls()
     host, port = address_of(broker)
     context = tls_context(broker, tls)
     try:
@@ -46,13 +47,13 @@ def try_handshake(broker: BrokerConfig, *, timeout_s: float, tls: Tls | None = N
         ):
             channel.settimeout(REFUSED_CERTIFICATE_S)
             try:
-                hung_up = channel.recv(1) == b""
+                if channel.recv(1):
+                    raise Stranger(SPEAKS_FIRST)
             except TimeoutError:  # the broker waits for our first word, as it should
                 return
     except (OSError, ValueError) as error:
-        raise unavailable(broker, error) from error
-    if hung_up:
-        raise BrokerUnavailable(f"broker {broker.url}: hung up right after TLS; the broker's log tells why")
+        raise unavailable(broker, error, tls.dates) from error
+    raise BrokerUnavailable(f"broker {broker.url}: hung up right after TLS; the broker's log tells why")
 
 
 def address_of(broker: BrokerConfig) -> tuple[str, int]:
@@ -61,8 +62,10 @@ def address_of(broker: BrokerConfig) -> tuple[str, int]:
     return address.hostname or "", address.port or _PORTS[address.scheme]
 
 
-def unavailable(broker: BrokerConfig, error: Exception) -> BrokerUnavailable:
-    """What kept us from reaching the broker, and what helps."""
+def unavailable(
+    broker: BrokerConfig, error: Exception, dates: Callable[[], Dates] | None = None
+) -> BrokerUnavailable:
+    """What kept us from reaching the broker, and what helps; `dates` tells the time, by itself the system's clock."""
     host, port = address_of(broker)
     match error:
         case ssl.SSLCertVerificationError():
@@ -75,11 +78,7 @@ def unavailable(broker: BrokerConfig, error: Exception) -> BrokerUnavailable:
             why = str(error.args[0])
             remedy = "somebody else may be answering in the broker's place, or it has another key now"
         case ssl.SSLError():
-            why = f"TLS failed ({error.reason or error})"
-            remedy = (
-                "check that this port speaks TLS, and that broker.cert_file is signed by the broker's CA "
-                "and neither expired nor revoked"
-            )
+            why, remedy = _tls_failed(broker, error, (dates or believe_dates)())
         case socket.gaierror():
             why = f"the name {host} cannot be resolved ({error.strerror})"
             remedy = "check broker.url and the network's DNS, or write the address"
@@ -98,6 +97,26 @@ def unavailable(broker: BrokerConfig, error: Exception) -> BrokerUnavailable:
             why = str(error)
             remedy = "check the network, and that the broker runs"
     return BrokerUnavailable(f"broker {broker.url}: {why}; {remedy}")
+
+
+def _tls_failed(broker: BrokerConfig, error: ssl.SSLError, dates: Dates) -> tuple[str, str]:
+    certificate = _own_certificate(broker)
+    now_s = dates.now_s if dates.believed else None
+    explained = None if certificate is None else explain(error.reason or "", certificate, now_s)
+    return explained or (
+        f"TLS failed ({error.reason or error})",
+        "check that this port speaks TLS, and that broker.cert_file is signed by the broker's CA and neither expired "
+        "nor revoked",
+    )
+
+
+def _own_certificate(broker: BrokerConfig) -> x509.Certificate | None:
+    if broker.cert_file is None:
+        return None
+    try:
+        return x509.load_pem_x509_certificate(broker.cert_file.read_bytes())
+    except (OSError, ValueError):
+        return None  # it was good a moment ago; what the broker said is told all the same
 
 
 def refusal(broker: BrokerConfig, reason: int, words: str) -> str:
@@ -134,15 +153,45 @@ class Stranger(ssl.SSLError):
     """The other side is well-formed, and not the one that we look for."""
 
 
+SPEAKS_FIRST = "it speaks first, as no MQTT broker does"
+
+
 class _TlsSocket(ssl.SSLSocket):
     """Closes itself when its handshake fails, because paho then forgets it open."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
+            self._look()
         except BaseException:
             self.close()
             raise
+
+    def _look(self) -> None:
+        """What else must be so before a word is said; raises ssl.SSLError where it is not."""
+
+
+class _Judged(_TlsSocket):
+    """Waits until the broker has judged our certificate.
+
+    In TLS 1.3 our side is done before the broker has looked at it (RFC 8446, section 4.4.2.4 and appendix D). Who
+    writes at once may find the connection reset, and never reads why; so a moment is waited for the first record,
+    which is a session ticket or the refusal.
+    """
+
+    def _look(self) -> None:
+        poll, timeout_s = select.poll(), self.gettimeout()
+        poll.register(self, select.POLLIN)
+        if self.version() != "TLSv1.3" or not poll.poll(REFUSED_CERTIFICATE_S * 1000):
+            return
+        self.setblocking(False)
+        try:
+            if self.recv(1):
+                raise Stranger(SPEAKS_FIRST)
+        except ssl.SSLWantReadError:
+            pass  # a ticket: we are let in
+        finally:
+            self.settimeout(timeout_s)
 
 
 def pinned_context(pin: str) -> ssl.SSLContext:
@@ -153,11 +202,9 @@ def pinned_context(pin: str) -> ssl.SSLContext:
     """
 
     class Pinned(_TlsSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
+        def _look(self) -> None:
             certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             if pin_of(certificate.public_key()) != pin:
-                self.close()
                 raise Stranger("its key is not the one that the claim names")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -190,11 +237,13 @@ class Dates:
     """False while the clock was never set in this boot: then only the floor below is held against them."""
     floor_s: float
     """No earlier time can be the present: seconds since 1970."""
+    now_s: float
+    """The present by this clock, whether believed or not."""
 
 
 def believe_dates() -> Dates:
     """By a clock that is right."""
-    return Dates(believed=True, floor_s=0.0)
+    return Dates(believed=True, floor_s=0.0, now_s=time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,19 +274,18 @@ def tls_context(broker: BrokerConfig, tls: Tls | None = None) -> ssl.SSLContext:
     return context
 
 
-def _socket_class(context: ssl.SSLContext, dates: Dates) -> type[_TlsSocket]:
+def _socket_class(context: ssl.SSLContext, dates: Dates) -> type[_Judged]:
     """Without a clock the chain and the host name count all the same, and what ended before the floor is refused."""
     if dates.believed:
-        return _TlsSocket
+        return _Judged
     context.verify_flags |= NO_CHECK_TIME
 
-    class Undated(_TlsSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
+    class Undated(_Judged):
+        def _look(self) -> None:
             certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             if certificate.not_valid_after_utc.timestamp() < dates.floor_s:
-                self.close()
                 raise Stranger("its certificate had ended before this board last knew the time")
+            super()._look()
 
     return Undated
 

@@ -57,8 +57,8 @@ class TimeKeeper:
 
     def dates(self) -> Dates:
         """How the dates of certificates are to be judged now."""
-        believed = self._clock.read().state is not ClockState.UNSYNCED
-        return Dates(believed, floor_s=self._floor.seconds)
+        now = self._clock.read()
+        return Dates(now.state is not ClockState.UNSYNCED, self._floor.seconds, now.real_ms / 1000)
 
     def _note(self, now: TimeReading) -> None:
         self._outbox.note_clock(KnownClock.of(now, self._clock.last_sync))

@@ -1,0 +1,50 @@
+"""What it means that the broker does not take this board's certificate: whose it is to mend, and how.
+
+In TLS a broker says no more than an alert (RFC 8446, section 6.2), and Mosquitto sends the very
+same one, `certificate_expired`, for a certificate that has ended and for a revocation list that
+has: one door's trouble, or every door's. The board's own dates tell them apart.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+EXPIRED, REVOKED = "ALERT_CERTIFICATE_EXPIRED", "ALERT_CERTIFICATE_REVOKED"
+"""How OpenSSL's names of these alerts end."""
+
+
+def explain(alert: str, certificate: x509.Certificate, now_s: float | None) -> tuple[str, str] | None:
+    """What a broker's alert says of this certificate, and what helps; None where it is another alert.
+
+    `now_s` is None where the board does not know the time.
+    """
+    name = ", ".join(str(attribute.value) for attribute in certificate.subject)
+    if alert.endswith(REVOKED):
+        return (
+            "refused: this board's certificate was revoked",
+            f"whoever revoked {name} knows why; to let a board in at this door again: "
+            f"`hadir-provision replace FLEET {name}`",
+        )
+    if not alert.endswith(EXPIRED):
+        return None
+    end_s = certificate.not_valid_after_utc.timestamp()
+    ends = f"{datetime.fromtimestamp(end_s, UTC):%Y-%m-%d}"
+    if now_s is not None and now_s > end_s:
+        return (
+            f"refused: this board's certificate ended on {ends}",
+            f"give it another: `hadir-provision renew FLEET {name}`, and docs/claiming.md",
+        )
+    everybody = "`hadir-provision broker FLEET`, see that the broker gets crl.pem, and set the broker's clock"
+    if now_s is None:
+        return (
+            f"refused as expired: this board's certificate lasts until {ends}, and its clock does not tell whether "
+            "that is over",
+            f"if it is, `hadir-provision renew FLEET {name}`, else the broker's revocation list has ended: {everybody}",
+        )
+    return (
+        f"refused as expired, but this board's certificate lasts until {ends}: the broker's revocation list has "
+        "ended, which locks out every board, or the broker's clock is wrong",
+        everybody,
+    )
