@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge.camera.qr import read_qr, watch_for
-from edge.check.checks import _claim, _device_key
+from edge.check import papers
 from edge.check.findings import Verdict
 from edge.claiming import keep_claim, staged
 from edge.config import CameraConfig, load_config
@@ -22,7 +22,7 @@ from edge.records import Image
 from edge.steps import IdentityStep
 from edge.trust.admission import Purpose
 from edge.trust.claim import Claim
-from edge.trust.protect import SEALED_MARK
+from edge.trust.protect import SEALED_MARK, Unsealed
 from provisioning.claims import add_claim, add_device, approve, receive_request
 from provisioning.fleet import Fleet
 from provisioning.qr import qr_code, terminal_text, write_picture
@@ -167,16 +167,16 @@ def test_check_says_how_the_claim_stands_and_what_protects_the_key(fleet: Fleet,
     claim = add_device(fleet, "door-01", listener=LISTENER, now_s=NOW_S)
     let_in(fleet, board, claim)
     device = load_config(board.places.config).device
-    (finding,) = _claim(device)
+    (finding,) = papers.claim(device)
     assert finding.verdict is Verdict.OK
     assert finding.found == f"used; identity claim-{claim.id}"
-    assert "key_protection file" in _device_key(device).found
+    assert "key_protection file" in papers.device_key(device, Unsealed()).found
     keep_claim(board.places, CLAIM.file.encode())
-    (finding,) = _claim(device)
+    (finding,) = papers.claim(device)
     assert finding.verdict is Verdict.WARNING
     assert "waits to be answered" in finding.found
     (board.places.state_dir / SEALED_MARK).write_text("tpm2\n")
-    assert "protected by this machine's TPM" in _device_key(device).found
+    assert "protected by this machine's TPM" in papers.device_key(device, Unsealed()).found
 
 
 @pytest.mark.parametrize(
