@@ -26,6 +26,7 @@ from edge.claiming import (
     kept_claim,
     prove,
     read_claim,
+    remove_claim,
     take_up,
 )
 from edge.command import Subparsers
@@ -143,6 +144,9 @@ def _request(options: argparse.Namespace) -> None:
         if claim is None:
             raise InputError(f"no claim: name its file with --claim, or put it at {BOOT_FILES[0]}")
         claim_identity(places, claim, _kek(places), written)
+        for path in _elsewhere(places, claim, options.claim):
+            remove_claim(path)
+            print(f"{path}: moved to {places.claim}, which only the daemon can read")
 
 
 def _install(options: argparse.Namespace) -> None:
@@ -171,7 +175,7 @@ def _become(places: Places, claim: Claim, answer: Answer, claim_file: Path | Non
         _prove(places, identity, kek, clock)
     else:
         print("the new identity is taken when the daemon starts next: systemctl restart hadir-edge")
-    forget_claim(places, *([claim_file] if claim_file is not None else []))
+    forget_claim(places, *_elsewhere(places, claim, claim_file))
 
 
 def _claiming_alone(places: Places) -> AbstractContextManager[None]:
@@ -206,13 +210,25 @@ def _prove(places: Places, identity: Identity, kek: KeyEncryptionKey, clock: Clo
 
 
 def _present(options: argparse.Namespace, places: Places) -> Claim | None:
-    """A claim in a file: the one that is named, the one being worked on, or on the boot partition."""
+    """A claim in a file: the one that is named and still there, the one being worked on, or on the boot partition."""
     path = options.claim
-    if path is None and places.claim.exists():
+    if places.claim.exists() and (path is None or not path.exists()):
         return kept_claim(places)
     if path is None:
         path = next((boot for boot in BOOT_FILES if boot.exists()), None)
     return None if path is None else keep_claim(places, read_claim(path).file.encode())
+
+
+def _elsewhere(places: Places, claim: Claim, named: Path | None) -> list[Path]:
+    """Where this claim lies besides where it is kept: the file that was named, and the boot partition."""
+
+    def holds(path: Path) -> bool:
+        try:
+            return path.absolute() != places.claim and read_claim(path) == claim
+        except InputError:  # none, or something else
+            return False
+
+    return [path for path in (*BOOT_FILES, *([] if named is None else [named])) if holds(path)]
 
 
 def _seen(options: argparse.Namespace, places: Places, stop: threading.Event) -> Claim | None:

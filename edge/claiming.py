@@ -229,11 +229,16 @@ def install_configuration(places: Places, identity: Identity) -> None:
 def forget_claim(places: Places, *others: Path) -> None:
     """The claim was used: remove it wherever it lies."""
     for path in (*others, places.claim):
-        try:
-            remove_durably(path)
-        except OSError as error:
-            log.warning("%s: the used claim cannot be removed (%s); remove it by hand", path, error.strerror)
+        remove_claim(path)
     reached(IdentityStep.CLAIM_FORGOTTEN)
+
+
+def remove_claim(path: Path) -> None:
+    """From where somebody put it: it was used, or is kept where only the daemon can read it."""
+    try:
+        remove_durably(path)
+    except OSError as error:
+        log.warning("%s: the claim cannot be removed (%s); remove it by hand", path, error.strerror)
 
 
 def _had(path: Path) -> Settings:

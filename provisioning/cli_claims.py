@@ -28,6 +28,7 @@ from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.qr import check_picture, terminal_text, write_picture
 from provisioning.serve import CLAIM_FILE, Desk, at_the_desk
+from provisioning.steps import DeskStep, reached
 
 log = logging.getLogger(__name__)
 
@@ -232,12 +233,16 @@ def _at_the_desk(fleet: Fleet, *, auto: bool) -> None:
             raise AlreadyRunning(
                 f"{fleet.folder}: another `hadir-provision serve` is at its desk; stop it first"
             )
+        owing = True  # whoever sat here before may have been cut off
         while not stop.is_set():
             fleet = fleet.refreshed()
             try:
                 with connect(fleet) as client:
                     print(f"answering claims at {listener.claims}", flush=True)
-                    Desk(fleet, client, listener, auto=auto, tell=_say).run(stop.is_set)
+                    desk = Desk(fleet, client, listener, auto=auto, tell=_say, owing=owing)
+                    owing = True
+                    desk.run(stop.is_set)
+                    owing = False
             except RetryLater as error:  # as what retained messages tell is told again, nothing is lost by it
                 log.warning("%s. Trying again", error)
                 stop.wait(RETRY_S)
@@ -257,6 +262,7 @@ def _sign(options: argparse.Namespace) -> None:
         raise InputError(f"{options.request}: the request cannot be read ({why})") from error
     listener, now_s = listener_of(fleet), int(time.time())
     received = receive_request(fleet, claim_id, content, now_s)
+    reached(DeskStep.REQUEST_TAKEN)
     if received.outcome is Outcome.ALERT:
         raise InputError(
             f"{received.claim.device}: claim {claim_id} was {received.detail}; nothing was issued"
@@ -264,6 +270,8 @@ def _sign(options: argparse.Namespace) -> None:
     claim = received.claim
     if received.outcome is Outcome.PENDING:
         claim = approve(fleet, claim_id, listener=listener, now_s=now_s)
-        spread(fleet, now_s)
+        reached(DeskStep.APPROVED)
+    spread(fleet, now_s)  # also where it was signed before: that command may have been cut off here
+    reached(DeskStep.SPREAD)
     write_durably(options.answer, claim.response or b"")
     print(f"{claim.device}: approved; take {options.answer} to `hadir-edge install`")

@@ -61,7 +61,10 @@ Tell = Callable[[str], None]
 
 
 class Desk:
-    """Where boards present their claims. `auto` approves without asking, for a roll-out that somebody watches."""
+    """Where boards present their claims. `auto` approves without asking, for a roll-out that somebody watches.
+
+    `owing`: whoever sat here before may have changed the registry without writing the files that follow from it.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Desk:
         *,
         auto: bool,
         tell: Tell,
+        owing: bool = False,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._fleet = fleet
@@ -78,6 +82,7 @@ class Desk:
         self._listener = listener
         self._auto = auto
         self._tell = tell
+        self._owing = owing
         self._now_s = now_s
         self._published: set[str] = set()
         self._complained: set[tuple[str, str]] = set()
@@ -92,6 +97,8 @@ class Desk:
             BrokerUnavailable: the connection ends.
             RetryLater: the registry cannot be written now.
         """
+        if self._owing:
+            spread(self._fleet, self._now())
         self._client.subscribe(FILTERS)
         next_look_s = next_rotate_s = 0.0
         while not stop():

@@ -111,6 +111,9 @@ def test_a_stick_leads_to_the_same_as_the_network(broker: FleetBroker) -> None:
         if device == "door-01":
             asked = edge("request", "--config", board.places.config, "--claim", path, request)
             assert asked.returncode == 0, asked.stderr
+            assert not path.exists(), "the stick's claim would be good for whoever finds it"
+            again = edge("request", "--config", board.places.config, "--claim", path, request)
+            assert again.returncode == 0, again.stderr
             assert main(["sign", str(broker.fleet.folder), str(request), str(answer)]) == 0
             done = edge("install", "--config", board.places.config, answer)
         else:

@@ -86,21 +86,35 @@ def test_a_claim_that_is_cut_off_goes_on_and_ends_in_one_identity(
     assert load_config(board.places.config).device.id == "door-01"
 
 
-def test_a_board_killed_in_earnest_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The same with SIGKILL, over Mosquitto, at one point of each side; all points: `make torture-identity`."""
-    for scene, step in (("claim", "staged"), ("desk", "approved")):
-        program = (
-            "import sys, torture.identity as t\n"
-            f"found = t.Torture(); point = next(p for p in t.SCENES[{scene!r}][0] if p == {step!r})\n"
-            f"t.torture_scene({scene!r}, 1, found, [point])\n"
-            "sys.exit('; '.join(found.problems) or int(sum(found.kills.values()) != 1))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=200
-        )
-        if "mosquitto is not installed" in done.stderr:
-            pytest.skip("mosquitto is not installed (apt install mosquitto)")
-        assert done.returncode == 0, done.stderr
+def tortured(*options: str) -> subprocess.CompletedProcess[str]:
+    """`make torture-identity` with one life."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torture.identity", "--lives", "1", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    if "mosquitto is not installed" in done.stderr:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    return done
+
+
+@pytest.mark.parametrize(
+    ("scene", "step"), [("claim", "staged"), ("desk", "approved"), ("stick", "approved")]
+)
+def test_a_board_killed_in_earnest_goes_on_where_it_was(scene: str, step: str) -> None:
+    """The same with SIGKILL, over Mosquitto; all points: `make torture-identity`."""
+    done = tortured("--scene", scene, "--at", step)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 deaths at 1 points, 0 problems" in done.stdout
+
+
+def test_the_torture_finds_a_claim_that_was_certified_twice() -> None:
+    """It can fail; with each error that can be built in: docs/figures.md."""
+    done = tortured("--scene", "claim", "--at", "asked", "--mutation", "certify-again")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 certificates are good" in done.stdout
 
 
 def held_up(size_px: int = 300, noise: float = 12.0) -> Image:

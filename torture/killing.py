@@ -17,6 +17,7 @@ from edge import steps
 from edge.steps import IdentityStep
 from provisioning.steps import DeskStep, FleetStep
 from torture import quiet
+from torture.identity_mutations import MUTATIONS
 
 PROGRAMS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "edge": edge.__main__.main,
@@ -26,17 +27,14 @@ PROGRAMS: Mapping[str, Callable[[Sequence[str]], int]] = {
 
 
 class Killer:
-    """Ends this process with SIGKILL when a point is reached for the nth time."""
+    """Ends this process with SIGKILL when a point is reached."""
 
-    def __init__(self, step: StrEnum, hit: int) -> None:
+    def __init__(self, step: StrEnum) -> None:
         self._step = step
-        self._left = hit
 
     def __call__(self, step: StrEnum) -> None:
         if step is self._step:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def points() -> dict[str, StrEnum]:
@@ -48,12 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Arm what was asked for, then be the program."""
     parser = argparse.ArgumentParser(prog="python -m torture.killing")
     parser.add_argument("--kill-at", choices=sorted(points()))
-    parser.add_argument("--hit", type=int, default=1, help="which time, default %(default)s")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="an error to build in first")
     parser.add_argument("program", choices=sorted(PROGRAMS))
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
+    if options.mutation is not None:
+        MUTATIONS[options.mutation]()
     if options.kill_at is not None:
-        steps.watcher = Killer(points()[options.kill_at], options.hit)
+        steps.watcher = Killer(points()[options.kill_at])
     return PROGRAMS[options.program](options.arguments)
 
 
