@@ -56,6 +56,8 @@ class ScriptedBroker:
     """SUBACK's, for one filter."""
     send: Sequence[tuple[str, bytes]] = ()
     """Topics and payloads to send at QoS 1 after each SUBACK."""
+    send_first: bytes = b""
+    """Sent before that on the first connection, whatever it is."""
     acknowledged: list[int] = field(default_factory=list)
     """Message ids of what was sent and acknowledged."""
     publications: list[Publication] = field(default_factory=list)
@@ -134,6 +136,8 @@ class ScriptedBroker:
             filters += 1
         answer = body[:2] + b"\0" + bytes([self.subscription_reason] * filters)
         peer.sendall(bytes([SUBACK << 4, len(answer)]) + answer)
+        if len(self.connects) == 1:
+            peer.sendall(self.send_first)
         for mid, (topic, payload) in enumerate(self.send, 1):
             peer.sendall(publish_packet(topic, payload, mid))
 

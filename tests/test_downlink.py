@@ -23,7 +23,7 @@ from edge.uplink.publish import Publisher
 from edge.uplink.session import State
 from tests.brokers import BROKERS
 from tests.chains import recorder_on
-from tests.peers import ScriptedBroker
+from tests.peers import ScriptedBroker, publish_packet
 
 DOWN = "hadir/v1/door-01/down/"
 
@@ -245,6 +245,51 @@ def test_a_message_is_acknowledged_when_it_was_dealt_with_and_not_before(outbox:
         assert broker.wait_until(lambda: len(broker.acknowledged) == 2)
         assert broker.wait_until(lambda: any(p.topic.endswith("reply") for p in broker.publications))
     assert [incoming.payload for incoming in keys.got] == [b"good"], "the other is larger than is allowed"
+
+
+def test_a_topic_that_is_no_utf_8_is_left_out_and_the_connection_goes_on(outbox: Outbox) -> None:
+    """Regression: it ended the connection's thread without a word, and nothing was acknowledged from then on."""
+    odd = publish_packet("abc", b"odd", 9).replace(b"abc", b"\xff\xfe\xfd")
+    keys = Recording("keys")
+    with (
+        ScriptedBroker(send_first=odd, send=[(DOWN + "keys", b"good")]) as broker,
+        board(outbox, broker.url, keys),
+    ):
+        assert broker.wait_until(lambda: broker.acknowledged == [9, 1])
+        assert len(broker.connects) == 1
+    assert [incoming.payload for incoming in keys.got] == [b"good"]
+
+
+def test_a_packet_larger_than_memory_should_hold_ends_the_connection_and_not_the_board(
+    outbox: Outbox,
+) -> None:
+    """Regression: whatever a broker claimed was read, up to 256 MB of it, several times over."""
+    claims_256_mb = bytes([0x32, 0xFF, 0xFF, 0xFF, 0x7F])
+    keys = Recording("keys")
+    with (
+        ScriptedBroker(send_first=claims_256_mb, send=[(DOWN + "keys", b"good")]) as broker,
+        board(outbox, broker.url, keys),
+    ):
+        assert keys.wait_until(lambda: len(keys.got) == 1)
+        assert len(broker.connects) == 2
+
+
+def test_an_error_while_a_packet_is_read_ends_the_connection_and_a_new_one_is_made(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the thread was gone, the board thought itself connected, and waited for answers for ever."""
+    failures = iter([ValueError("no such packet")])
+
+    def fails_once(message: mqtt.MQTTMessage) -> str:
+        for error in failures:
+            raise error
+        return message.topic
+
+    monkeypatch.setattr("edge.uplink.connection.topic_of", fails_once)
+    keys = Recording("keys")
+    with ScriptedBroker(send=[(DOWN + "keys", b"good")]) as broker, board(outbox, broker.url, keys):
+        assert keys.wait_until(lambda: len(keys.got) == 1)
+        assert len(broker.connects) == 2
 
 
 def test_what_has_changed_is_announced_at_once(outbox: Outbox) -> None:

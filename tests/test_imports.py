@@ -87,7 +87,12 @@ def test_central_uses_of_the_edge_only_trust_and_what_knows_no_board(path: Path)
 VENDORS = {
     "ai_edge_litert": {"edge/recognition/tflite.py"},
     "tflite_runtime": {"edge/recognition/tflite.py"},
-    "paho": {"edge/uplink/connection.py", "edge/uplink/client.py", "central/consume.py"},
+    "paho": {
+        "edge/uplink/connection.py",
+        "edge/uplink/client.py",
+        "edge/uplink/network.py",
+        "central/consume.py",
+    },
     "sqlite3": {
         "edge/uplink/database.py",
         "edge/uplink/glimpse.py",

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -23,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable, PublishDenied
+from edge.uplink.network import Network, topic_of
 from edge.uplink.reach import address_of, ended, hang_up, refusal, silence, unavailable
 
 TIMEOUT_S = 10.0
@@ -63,12 +63,7 @@ class Client:
         self._messages: SimpleQueue[Incoming | _Ended] = SimpleQueue()
         self._accepted: SimpleQueue[_Ended | None] = SimpleQueue()
         self._acknowledged: SimpleQueue[tuple[int, int] | _Ended] = SimpleQueue()
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=login.client_id,
-            protocol=mqtt.MQTTv5,
-            reconnect_on_failure=False,
-        )
+        self._client = Network(login.client_id, self._end)
         self._client.connect_timeout = TIMEOUT_S
         if login.username is not None:
             self._client.username_pw_set(login.username, login.password)
@@ -181,10 +176,10 @@ class Client:
     def _on_disconnect(
         self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
-        words = str(reason)
-        over = _Ended(
-            ended(self._broker, reason.value, words) if self._answered else hang_up(self._broker, words)
-        )
+        self._end(str(reason), reason.value)
+
+    def _end(self, why: str, reason: int = 0) -> None:
+        over = _Ended(ended(self._broker, reason, why) if self._answered else hang_up(self._broker, why))
         self._accepted.put(over)
         self._acknowledged.put(over)
         self._messages.put(over)
@@ -198,4 +193,4 @@ class Client:
         self._acknowledged.put((mid, max(reason.value for reason in reasons)))
 
     def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        self._messages.put(Incoming(message.topic, bytes(message.payload), bool(message.retain)))
+        self._messages.put(Incoming(topic_of(message), bytes(message.payload), bool(message.retain)))

@@ -1,4 +1,4 @@
-"""One connection to the broker: the only importer of paho-mqtt on the board.
+"""One connection to the broker, over paho-mqtt.
 
 A connection lives once. What happens on it arrives in one inbox, in order, so that a
 single thread owns every decision; when it breaks it is thrown away together with
@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -22,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable
+from edge.uplink.network import Network, topic_of
 from edge.uplink.reach import Tls, address_of, ended, hang_up, refusal, silence, tls_context, unavailable
 
 CONNECT_TIMEOUT_S = 10.0
@@ -131,15 +132,9 @@ class Connection:
         self._tls = tls or Tls()
         self._inbox = inbox
         self._answered = False
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=mqtt.MQTTv5,
-            # paho's own reconnect would resend from its memory; the outbox is the only memory here.
-            reconnect_on_failure=False,
-            # What is acknowledged was dealt with: a command that a power cut interrupts comes again.
-            manual_ack=True,
-        )
+        # paho's own reconnect would resend from its memory; the outbox is the only memory here. And what is
+        # acknowledged was dealt with: a command that a power cut interrupts comes again.
+        self._client = Network(client_id, self._failed, manual_ack=True)
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         self._client.max_inflight_messages_set(DEFAULT_RECEIVE_MAXIMUM)
         self._client.on_connect = self._on_connect
@@ -228,6 +223,9 @@ class Connection:
         )
         self._inbox.put(Closed(reason.value, detail))
 
+    def _failed(self, why: str) -> None:
+        self._inbox.put(Closed(0, ended(self._broker, 0, why)))
+
     def _on_publish(
         self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
@@ -240,7 +238,9 @@ class Connection:
 
     def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
         self._inbox.put(
-            Received(message.topic, bytes(message.payload), bool(message.retain), message.mid, message.qos)
+            Received(
+                topic_of(message), bytes(message.payload), bool(message.retain), message.mid, message.qos
+            )
         )
 
 
@@ -259,13 +259,7 @@ def try_login(
     """
     tls = tls or Tls()
     answers: SimpleQueue[dict[str, int] | Closed] = SimpleQueue()
-    client = mqtt.Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=client_id,
-        protocol=mqtt.MQTTv5,
-        reconnect_on_failure=False,
-        manual_ack=True,
-    )
+    client = Network(client_id, lambda why: answers.put(Closed(0, hang_up(broker, why))), manual_ack=True)
     client.connect_timeout = timeout_s
 
     def connected(client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
