@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from edge.command import Subparsers
-from provisioning.consumers import add_consumer, renew_consumer
+from provisioning.consumers import DATABASE, add_consumer, renew_consumer
 from provisioning.fleet import open_fleet
 from provisioning.link import spread
 
@@ -22,11 +22,18 @@ def add_commands(commands: Subparsers) -> None:
         parser.add_argument("fleet", type=Path, metavar="FLEET")
         parser.add_argument("name", metavar="NAME", help="such as central-1")
         parser.set_defaults(act=act)
+    add.add_argument(
+        "--database",
+        metavar="URL",
+        default=DATABASE,
+        help="where it stores: sqlite:////FOLDER/central.db or postgresql://[USER@]HOST[:PORT]/NAME, without a "
+        "password; default %(default)s, beside its configuration",
+    )
 
 
 def _add(options: argparse.Namespace) -> None:
     fleet, now_s = open_fleet(options.fleet), int(time.time())
-    path = add_consumer(fleet, options.name, now_s=now_s)
+    path = add_consumer(fleet, options.name, now_s=now_s, database=options.database)
     spread(fleet, now_s)
     print(f"consumer {options.name}: {path}")
     print(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,17 +23,46 @@ CERTIFICATE_FILE = "consumer.crt"
 RECEIPT_FILE = "receipt.pem"
 
 RECEIPT = "receipt"
+DATABASE = "sqlite:///central.db"
+"""Beside the configuration, so that a consumer runs where its folder is made."""
+
+_DATABASE = re.compile(r"(sqlite:///|postgresql://)[ -~]{1,500}")
 _MAX_FILE_BYTES = 16 * 1024
 
 
-def add_consumer(fleet: Fleet, name: str, *, now_s: int) -> Path:
+def check_database(url: str) -> str:
+    """The URL itself. Raises InputError where a server could not use it; a password is refused and not repeated."""
+    try:
+        address = urlsplit(url)
+        secret = address.password is not None or "password" in parse_qs(address.query, keep_blank_values=True)
+    except ValueError as error:
+        raise InputError(_NO_DATABASE) from error
+    if secret:
+        raise InputError(
+            "--database: has a password in it, which everybody on this machine can read among the arguments; leave "
+            "it out: PostgreSQL knows a user by the socket, by a certificate or by ~/.pgpass"
+        )
+    if not _DATABASE.fullmatch(url):
+        raise InputError(_NO_DATABASE)
+    return url
+
+
+_NO_DATABASE = (
+    "--database: write sqlite:////FOLDER/central.db (three slashes: beside central.toml) or "
+    "postgresql://[USER@]HOST[:PORT]/NAME"
+)
+
+
+def add_consumer(fleet: Fleet, name: str, *, now_s: int, database: str = DATABASE) -> Path:
     """Register a consumer and make its folder; returns the configuration's path.
 
     Raises:
-        InputError: the name cannot be a consumer's or is taken, or the broker is not set up.
+        InputError: the name cannot be a consumer's or is taken, the database's URL cannot be one, or the broker is
+            not set up.
         KeyFileError: the fleet's keys cannot be used.
     """
     check_consumer_name(name)
+    check_database(database)
     settings = BrokerSettings.of(fleet)
     receipt = fleet.store.elliptic(RECEIPT)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -45,7 +76,7 @@ def add_consumer(fleet: Fleet, name: str, *, now_s: int) -> Path:
         write_durably(folder / KEY_FILE, _unencrypted(key))
         write_durably(folder / RECEIPT_FILE, _unencrypted(receipt))
         write_durably(folder / CERTIFICATE_FILE, (pem(certificate) + fleet.authority().chain).encode(), 0o644)
-        write_durably(folder / CONFIG_FILE, _configuration(fleet, name, settings).encode(), 0o644)
+        write_durably(folder / CONFIG_FILE, _configuration(fleet, name, settings, database).encode(), 0o644)
     fleet.write_devices()
     return folder / CONFIG_FILE
 
@@ -78,7 +109,7 @@ def active_consumer(fleet: Fleet, name: str) -> Consumer:
     )
 
 
-def _configuration(fleet: Fleet, name: str, settings: BrokerSettings) -> str:
+def _configuration(fleet: Fleet, name: str, settings: BrokerSettings, database: str) -> str:
     return f"""\
 # The consumer {name}. Paths are relative to this file, so the folder may be copied as a whole.
 
@@ -96,7 +127,7 @@ keys_file = "keys.jws"
 receipt_key_file = "{RECEIPT_FILE}"
 
 [database]
-url = "sqlite:///central.db"
+url = {quoted(database)}
 """
 
 

@@ -52,7 +52,11 @@ class Handout:
             self._to_everybody("crl", self._lists)
         except PublishDenied as error:
             self._lists = None
-            log.warning("boards do not get the revocation list: %s (devices.acl, anew)", error)
+            log.warning(
+                "boards do not get the revocation list: %s: run `hadir-provision broker`, and see that the broker "
+                "gets devices.acl",
+                error,
+            )
 
     def _to_everybody(self, topic: str, content: bytes) -> None:
         news = False

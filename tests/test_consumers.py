@@ -10,13 +10,14 @@ from cryptography import x509
 
 from central.config import load_central
 from central.registry import load_registry
+from central.store.database import open_database, shown
 from demo.boards import add_board
-from edge.errors import InputError, KeyFileError
+from edge.errors import ConfigError, InputError, KeyFileError
 from edge.trust.fleetkeys import load_keys_document
 from edge.trust.identity import load_signing_key
 from edge.trust.jws import SigningKey
 from provisioning.cli import main
-from provisioning.consumers import add_consumer, renew_consumer
+from provisioning.consumers import DATABASE, add_consumer, renew_consumer
 from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.fleet import Fleet
 from tests.test_broker import reachable
@@ -166,3 +167,56 @@ def test_a_renewed_consumer_has_the_receipt_key_of_now(ready: Fleet) -> None:
     ready.store.save("receipt", following.private)
     renew_consumer(ready, "central-1", now_s=NOW_S)
     assert load_signing_key(folder / "receipt.pem").kid == following.kid
+
+
+DATABASES = (
+    "sqlite:////var/lib/hadir-central/central.db",
+    "sqlite:///central.db",
+    "postgresql://hadir@db:5433/hadir",
+)
+
+
+@pytest.mark.parametrize("url", DATABASES)
+def test_the_server_stores_where_the_command_said(
+    ready: Fleet, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["consumer", "add", str(ready.folder), "central-1", "--database", url]) == 0
+    config = ready.folder / "consumers" / "central-1" / "central.toml"
+    assert load_central(config).database.url == url
+    engine = open_database(load_central(config).database.url, config.parent)
+    assert shown(engine).startswith(("sqlite:////", "postgresql+psycopg://hadir@db:5433/hadir"))
+
+
+def test_where_nothing_is_said_it_stores_beside_its_configuration(ready: Fleet) -> None:
+    path = add_consumer(ready, "central-1", now_s=NOW_S)
+    assert load_central(path).database.url == DATABASE
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://hadir:very-secret@db/hadir",
+        "postgresql://db/hadir?password=very-secret",
+        "mysql://db/hadir",
+        "sqlite:central.db",
+        "postgresql://[db/hadir",
+        "sqlite:///two\nlines",
+        "",
+    ],
+)
+def test_a_database_that_cannot_be_one_registers_nothing_and_a_password_is_not_repeated(
+    ready: Fleet, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["consumer", "add", str(ready.folder), "central-1", "--database", url]
+    assert main(asked) == InputError.exit_code
+    said = capsys.readouterr()
+    assert "--database: " in said.err
+    assert "very-secret" not in said.out + said.err
+    assert ready.registry.consumers() == ()
+    assert not (ready.folder / "consumers").exists()
+
+
+def test_the_server_refuses_a_password_wherever_it_stands_in_the_url(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a password in it would be readable") as refused:
+        open_database("postgresql://db/hadir?password=very-secret", tmp_path)
+    assert "very-secret" not in str(refused.value)

@@ -129,7 +129,7 @@ def test_a_revoked_board_is_told_that_it_is(broker: FleetBroker, way: Ask) -> No
     files = certified(broker, time.time())
     put_list(broker, time.time(), files)
     told = said(way, board(broker, files))
-    assert "refused: this board's certificate was revoked; whoever revoked door-01 knows why" in told
+    assert "refused: the certificate of door-01 was revoked; whoever revoked door-01 knows why" in told
     assert "revocation list has ended" not in told
 
 
@@ -137,7 +137,7 @@ def test_a_revoked_board_is_told_that_it_is(broker: FleetBroker, way: Ask) -> No
 def test_a_board_that_slept_past_its_certificate_is_told_to_renew(broker: FleetBroker, way: Ask) -> None:
     put_list(broker, time.time())
     told = said(way, board(broker, certified(broker, time.time() - 400 * DAY_S)))
-    assert "refused: this board's certificate ended on 20" in told
+    assert "refused: the certificate of door-01 ended on 20" in told
     assert "`hadir-provision renew FLEET door-01`" in told
     assert "revocation list" not in told
 

@@ -104,7 +104,7 @@ def _address(url: str, folder: Path) -> URL:
         raise ConfigError(
             "database.url: not a URL; write sqlite:///central.db or postgresql://HOST/NAME"
         ) from error
-    if address.password is not None:
+    if address.password is not None or "password" in address.query:
         raise ConfigError(
             "database.url: a password in it would be readable to whoever reads the file or a message; put it into "
             "~/.pgpass, or let PostgreSQL know the user by peer or certificate"

@@ -23,7 +23,7 @@ def explain(alert: str, certificate: x509.Certificate, now_s: float | None) -> t
     name = ", ".join(str(attribute.value) for attribute in certificate.subject)
     if alert.endswith(REVOKED):
         return (
-            "refused: this board's certificate was revoked",
+            f"refused: the certificate of {name} was revoked",
             f"whoever revoked {name} knows why; to let a board in at this door again: "
             f"`hadir-provision replace FLEET {name}`",
         )
@@ -33,18 +33,18 @@ def explain(alert: str, certificate: x509.Certificate, now_s: float | None) -> t
     ends = f"{datetime.fromtimestamp(end_s, UTC):%Y-%m-%d}"
     if now_s is not None and now_s > end_s:
         return (
-            f"refused: this board's certificate ended on {ends}",
-            f"give it another: `hadir-provision renew FLEET {name}`, and docs/claiming.md",
+            f"refused: the certificate of {name} ended on {ends}",
+            f"give it another (a board: `hadir-provision renew FLEET {name}`, and docs/claiming.md)",
         )
     everybody = "`hadir-provision broker FLEET`, see that the broker gets crl.pem, and set the broker's clock"
     if now_s is None:
         return (
-            f"refused as expired: this board's certificate lasts until {ends}, and its clock does not tell whether "
+            f"refused as expired: the certificate of {name} lasts until {ends}, and its clock does not tell whether "
             "that is over",
             f"if it is, `hadir-provision renew FLEET {name}`, else the broker's revocation list has ended: {everybody}",
         )
     return (
-        f"refused as expired, but this board's certificate lasts until {ends}: the broker's revocation list has "
+        f"refused as expired, but the certificate of {name} lasts until {ends}: the broker's revocation list has "
         "ended, which locks out every board, or the broker's clock is wrong",
         everybody,
     )
