@@ -1,4 +1,4 @@
-"""A certificate authority for tests, good and bad certificates, and a broker that wants them."""
+"""Certificates of the product's own authority, good and bad ones, and a broker that wants them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.config import BrokerConfig
+from edge.trust.identity import write_private_key
+from provisioning import authority
 from tests.brokers import Publish, mosquitto, publishing
 
 DAY = timedelta(days=1)
@@ -29,77 +28,45 @@ class Pair:
     key: Path
 
 
-class Authority:
-    """Signs for whoever asks. `now` moves validity: a day before to a year after it."""
+def new_authority(name: str, now: datetime) -> authority.Authority:
+    """A fleet's: a root, and the issuing one below it, which is called `name`."""
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = authority.make_root(root_key, f"{name} root", now)
+    issuing = authority.make_issuing(root_key, root, key.public_key(), name, now)
+    return authority.Authority(root, issuing, key)
 
-    def __init__(self, folder: Path, name: str = "test ca", now: datetime | None = None) -> None:
+
+class Authority:
+    """A fleet's authority that writes what it issues into files, beside its root's certificate."""
+
+    def __init__(self, folder: Path, name: str = "test ca") -> None:
         self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self._now = now or datetime.now(UTC)
-        usage = x509.KeyUsage(
-            digital_signature=True,
-            key_cert_sign=True,
-            crl_sign=True,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        own = (
-            self._builder(self._name, self._key.public_key(), self._now)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        self._issuer = new_authority(name, datetime.now(UTC))
         self.certificate = folder / f"{name.replace(' ', '-')}.pem"
-        self.certificate.write_bytes(own.public_bytes(serialization.Encoding.PEM))
+        self.certificate.write_text(authority.pem(self._issuer.root))
 
     def issue(self, name: str, *, host: str | None = None, now: datetime | None = None) -> Pair:
-        """A certificate for this common name, and for this host or address where one is given."""
+        """A broker's for this host or address where one is given, else a consumer's or board's, as the name says."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        builder = self._builder(subject, key.public_key(), now or self._now)
+        public, now = key.public_key(), now or datetime.now(UTC)
         if host is not None:
-            numeric = host.replace(".", "").isdigit()
-            names = [x509.IPAddress(ip_address(host)) if numeric else x509.DNSName(host)]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            certificate = self._issuer.issue_broker(public, [host], now)
+        elif name.startswith("central"):
+            certificate = self._issuer.issue_consumer(public, name, now)
+        else:
+            certificate = self._issuer.issue_device(public, name, now)
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
-        pair.certificate.write_bytes(
-            builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        )
-        pair.key.touch(mode=0o600)
-        pair.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        pair.certificate.write_text(authority.pem(certificate) + self._issuer.chain)
+        write_private_key(pair.key, key)
         return pair
-
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime
-    ) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
-            .not_valid_after(now + 365 * DAY)
-        )
 
 
 class TlsDoor:
     """A real Mosquitto that wants client certificates, and takes the client id from them."""
 
-    def __init__(self, url: str, authority: Authority, board: Pair) -> None:
+    def __init__(self, url: str, issuer: Authority, board: Pair) -> None:
         self.url = url
-        self.authority = authority
+        self.authority = issuer
         self.board = board
 
     @property
@@ -134,15 +101,15 @@ def tls_door(
     with tempfile.TemporaryDirectory(prefix="hadir-tls-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        authority = Authority(folder)
-        server = authority.issue("server", host=host, now=server_now)
+        issuer = Authority(folder)
+        server = issuer.issue("server", host=host, now=server_now)
         server.key.chmod(0o644)  # the broker's user is another where root runs the tests
         settings = (
-            f"cafile {authority.certificate}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
+            f"cafile {issuer.certificate}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
             "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
         )
         if acl is not None:
             (folder / "acl").write_text(acl)
             settings += f"acl_file {folder / 'acl'}\n"
         with mosquitto(settings) as url:
-            yield TlsDoor(url.replace("mqtt://", "mqtts://"), authority, authority.issue("door-01"))
+            yield TlsDoor(url.replace("mqtt://", "mqtts://"), issuer, issuer.issue("door-01"))

@@ -19,7 +19,8 @@ from edge.trust.claim import claim_urn, fleet_urn
 from edge.trust.fleetkeys import listed_jwk, sign_document, sign_keys_document
 from edge.trust.jws import SigningKey, encode_base64url, sign
 from edge.trust.seal import seal
-from provisioning.authority import Authority, make_issuing, make_root, pem
+from provisioning.authority import Authority, pem
+from tests.certificates import new_authority
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -28,13 +29,7 @@ ROOT, PROVISION, COMMAND = (SigningKey.generate() for _ in range(3))
 KEY, SEALING = SigningKey.generate(), X25519PrivateKey.generate()
 
 
-def authority() -> Authority:
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = make_root(root_key, "root", NOW)
-    return Authority(root, make_issuing(root_key, root, key.public_key(), "issuing", NOW), key)
-
-
-AUTHORITY, FOREIGN = authority(), authority()
+AUTHORITY, FOREIGN = (new_authority("issuing", NOW) for _ in range(2))
 TRAIL = sign_keys_document(
     ROOT,
     {"provision": PROVISION, "command": COMMAND},

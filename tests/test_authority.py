@@ -23,25 +23,17 @@ from provisioning.authority import (
     EVICTION_LIFETIME,
     MAX_REQUEST_BYTES,
     SERVICE_LIFETIME,
-    Authority,
-    make_issuing,
-    make_root,
     moment,
     pem,
     requested_key,
 )
+from tests.certificates import new_authority
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PUBLIC = ec.generate_private_key(ec.SECP256R1()).public_key()
 
 
-def make_authority() -> Authority:
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = make_root(root_key, "test root", NOW)
-    return Authority(root, make_issuing(root_key, root, key.public_key(), "test issuing", NOW), key)
-
-
-AUTHORITY = make_authority()
+AUTHORITY = new_authority("test issuing", NOW)
 
 
 def common_name(certificate: x509.Certificate) -> object:

@@ -71,7 +71,7 @@ def test_a_failure_of_another_kind_is_told_in_its_own_words() -> None:
     )
 
 
-def test_without_a_clock_dates_do_not_count_but_chain_and_name_do() -> None:
+def test_without_a_clock_dates_do_not_count_but_chain_and_name_do(tmp_path: Path) -> None:
     """A board without a battery starts in 1970, or when it was last switched off."""
     long_ago = datetime.now(UTC) - 1000 * DAY
     floor_s = (long_ago - 2 * DAY).timestamp()
@@ -81,7 +81,7 @@ def test_without_a_clock_dates_do_not_count_but_chain_and_name_do() -> None:
         unsure = Tls(dates=lambda: Dates(believed=False, floor_s=floor_s, now_s=0.0))
         try_handshake(door.config(), timeout_s=5, tls=unsure)
         with pytest.raises(BrokerUnavailable, match="certificate"):
-            try_handshake(door.config(ca_file=door.board.certificate), timeout_s=5, tls=unsure)
+            try_handshake(door.config(ca_file=Authority(tmp_path).certificate), timeout_s=5, tls=unsure)
     with tls_door(host="elsewhere.example") as door, pytest.raises(BrokerUnavailable, match="not valid for"):
         try_handshake(door.config(), timeout_s=5, tls=unsure)
 

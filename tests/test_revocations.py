@@ -26,7 +26,8 @@ from edge.trust.revocations import (
 from edge.uplink.connection import MAX_INCOMING_BYTES
 from edge.uplink.downlink import Incoming, Outgoing
 from edge.uplink.sync import RevocationSync
-from provisioning.authority import Authority, make_issuing, make_root, moment, pem
+from provisioning.authority import Authority, moment, pem
+from tests.certificates import new_authority
 
 NOW = moment(1_800_000_000)
 NOW_S = NOW.timestamp()
@@ -34,13 +35,7 @@ DAY_S = 24 * 3600
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def authority(name: str = "Hadir fleet") -> Authority:
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = make_root(root_key, f"{name} root", NOW)
-    return Authority(root, make_issuing(root_key, root, key.public_key(), name, NOW), key)
-
-
-OURS, NEXT, NAMESAKE = authority(), authority("Hadir fleet 2"), authority()
+OURS, NEXT, NAMESAKE = (new_authority(f"Hadir fleet{number}", NOW) for number in ("", " 2", ""))
 BOARD = OURS.issue_device(KEY.public_key(), "door-01", NOW)
 
 
