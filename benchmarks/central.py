@@ -4,6 +4,8 @@
 beforehand; broker, consumers and database share the machine's cores with them. A board has
 at most WINDOW events unreceipted, so that in all 500 × WINDOW are on their way at any time.
 `receipt_p99_s` takes the runs on both databases; `who_was_in_ms` the database that answers more slowly.
+`sqlite_bytes_per_event` and `postgresql_bytes_per_event` are what each of the million events that it
+is asked about takes with its indexes, beside the token itself.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import Connection, Engine, text, update
 
 from benchmarks.crowd import Load, drive
 from benchmarks.crowd_site import broker, consumer, crowd, make_site
@@ -28,7 +31,7 @@ from central.store.database import migrate, open_database, reading, writing
 from central.store.statements import insert_new
 from demo.central import consuming
 from demo.postgresql import cluster, programs
-from edge.evaluate.figures import Figure
+from edge.evaluate.figures import Figure, one
 
 BOARDS = 500
 EVENTS = 60
@@ -43,6 +46,13 @@ PEOPLE, DAYS = 2000, 250
 DAY_MS = 86_400_000
 STORED_FROM_MS = 1_764_000_000_000 // DAY_MS * DAY_MS
 ASKED = 20
+TOKEN_BYTES = 1100
+
+STORED = {
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+    "postgresql": "SELECT pg_total_relation_size('event')",
+}
+"""Bytes of all stored events with their indexes, as each database counts them."""
 
 
 def measure(runs: int) -> Mapping[str, Figure]:
@@ -56,13 +66,25 @@ def measure(runs: int) -> Mapping[str, Figure]:
             measured.append(load.events / load.elapsed_s)
             latencies.append(percentile(load.latencies_s, 0.99))
     note(f"{2 * PEOPLE * DAYS:,} events")
-    answers = max((answering(database) for database in rates), key=median)
+    stored = {database: answering(database) for database in rates}
     return {
         "sqlite_events_per_s": Figure("1/s", tuple(rates["sqlite"])),
         "postgresql_events_per_s": Figure("1/s", tuple(rates["postgresql"])),
         "receipt_p99_s": Figure("s", tuple(latencies)),
-        "who_was_in_ms": Figure("ms", tuple(answers)),
+        "who_was_in_ms": Figure("ms", max((found.answers_ms for found in stored.values()), key=median)),
+    } | {
+        f"{database}_bytes_per_event": one(found.bytes_per_event, "bytes")
+        for database, found in stored.items()
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of a database with a million events."""
+
+    answers_ms: tuple[float, ...]
+    bytes_per_event: float
+    """Beside the token."""
 
 
 def loaded(database: str) -> Load:
@@ -81,7 +103,7 @@ def loaded(database: str) -> Load:
         return drive(boards, WINDOW, TIMEOUT_S)
 
 
-def answering(database: str) -> tuple[float, ...]:
+def answering(database: str) -> Answers:
     """First in and last out of everybody on one of many days, in the middle of a million stored events."""
     with tempfile.TemporaryDirectory(prefix="hadir-bench-") as name, ExitStack() as stack:
         engine = open_database(stack.enter_context(empty_database(database)), Path(name))
@@ -90,7 +112,10 @@ def answering(database: str) -> tuple[float, ...]:
         with writing(engine) as connection:
             fill(connection)
         span = Span(STORED_FROM_MS + DAYS // 2 * DAY_MS, STORED_FROM_MS + (DAYS // 2 + 1) * DAY_MS)
-        return tuple(asked(engine, span) for _ in range(ASKED))
+        with reading(engine) as connection:
+            stored_bytes = connection.execute(text(STORED[database])).scalar_one()
+        answers_ms = tuple(asked(engine, span) for _ in range(ASKED))
+        return Answers(answers_ms, stored_bytes / (2 * PEOPLE * DAYS) - TOKEN_BYTES)
 
 
 @contextmanager
@@ -128,7 +153,7 @@ def stored_row(chain: int, seq: int, person: str, direction: str, at_ms: int) ->
         "seq": seq,
         "hash": "h" * 43,
         "prev": "h" * 43,
-        "token": "t" * 1100,
+        "token": "t" * TOKEN_BYTES,
         "type": "attendance",
         "person": person,
         "direction": direction,

@@ -7,6 +7,9 @@ and gives receipts. From the start of the publisher until the last receipt was t
 broker and server share the machine. `drain_alone_events_per_s` is the same with receipts
 from a process that verifies and stores nothing (`benchmarks.giver`): what the board itself
 can do. Both fail unless everything was receipted, which nothing is that did not come in order.
+
+`outbox_bytes_per_event`: what the database on the board's disk takes for each event, archived or
+not.
 """
 
 from __future__ import annotations
@@ -48,15 +51,17 @@ SOMEONE = Attendance(track=1, person="E1", frames=3, similarity=0.7, margin=0.5,
 
 def measure(runs: int) -> Mapping[str, Figure]:
     """Both figures over so many runs, each with a new outbox, broker and server."""
-    commits, drains, alone = [], [], []
+    commits, sizes, drains, alone = [], [], [], []
     for run in range(runs):
         note(f"run {run + 1} of {runs}")
         with tempfile.TemporaryDirectory() as folder, Outbox(Path(folder) / "outbox.db") as outbox:
             commits.append(committing(outbox))
+            sizes.append(bytes_per_event(outbox))
         drains.append(draining(_central))
         alone.append(draining(lambda site, url: giving(site, DEVICE, url)))
     return {
         "commit_events_per_s": Figure("1/s", tuple(commits)),
+        "outbox_bytes_per_event": Figure("bytes", tuple(sizes)),
         "drain_events_per_s": Figure("1/s", tuple(drains)),
         "drain_alone_events_per_s": Figure("1/s", tuple(alone)),
     }
@@ -70,6 +75,14 @@ def committing(outbox: Outbox) -> float:
     for _ in range(COMMITTED):
         recorder.attendance(SOMEONE)
     return COMMITTED / (now_ms() - begin) * 1000
+
+
+def bytes_per_event(outbox: Outbox) -> float:
+    """The database's pages, shared among its events."""
+    pages, page_bytes = (
+        outbox._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
+    return float(pages * page_bytes / outbox.head().seq)
 
 
 def draining(server: Callable[[Site, str], AbstractContextManager[object]]) -> float:
