@@ -22,7 +22,7 @@ REMEMBERED = 5
 
 PROOF = 2
 """Doubtful looks in a row, alike among themselves, that are another person. With one, every hand before a
-face would end a track; with three, somebody who hurries past could be gone (docs/decisions/recognition.md)."""
+face would end a track; with three, somebody who hurries past could be gone (docs/decisions/tracks.md)."""
 
 
 @dataclass(frozen=True, slots=True)
