@@ -57,7 +57,7 @@ from edge.uplink.troubles import Troubles
 
 SAME_AMONG = 100
 """Two looks within a track are one person's if they would pass among so many enrolled
-(docs/decisions/recognition.md)."""
+(`python -m benchmarks.switches`, docs/decisions/tracks.md)."""
 
 
 MAKE_LIVENESS = "run `make liveness` and install hadir again"
