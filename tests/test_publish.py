@@ -210,6 +210,22 @@ def test_an_event_that_the_broker_did_not_take_is_kept_and_sent_again(outbox: Ou
     assert outbox.waiting_count() == 0
 
 
+def test_a_broker_that_takes_nothing_for_long_is_told_of_once(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: a line at every try, several a second, for as long as a quota was exceeded."""
+
+    def answer(publication: Publication) -> int:
+        return QUOTA_EXCEEDED if publication.topic.endswith("/event") else 0
+
+    fill(outbox, 3)
+    with ScriptedBroker(answer=answer) as broker, publishing(outbox, broker.url):
+        assert broker.wait_for_events(12)
+    assert [record.message for record in caplog.records if "PUBACK" in record.message] == [
+        "broker: 1 event(s) kept, PUBACK reason 0x97; sent again until it takes them"
+    ]
+
+
 def test_after_not_authorized_it_pauses_for_ten_minutes_and_keeps_everything(outbox: Outbox) -> None:
     clock = Clock()
     allowed = threading.Event()

@@ -75,6 +75,8 @@ class Drain:
         self._next_resend_check_s = 0.0
         self._former = True
         self._last_missing: int | None = None
+        self._told: set[int] = set()
+        """Reasons for which events were refused since the broker last took one."""
         self.window.start_at(self._outbox.head().acked_seq)
 
     @property
@@ -133,6 +135,7 @@ class Drain:
                 refused[answer.reason] += 1
         self._tell_refused(refused)
         if delivered:
+            self._told.clear()
             reached(Step.PUBACK_RECEIVED)
             if self.window.outstanding_max is None:
                 self._outbox.acknowledge(delivered, self._real_ms())
@@ -260,7 +263,7 @@ class Drain:
         return self._broker.retry_max_s if reason == NO_MATCHING_SUBSCRIBERS else self._broker.retry_min_s
 
     def _tell_refused(self, refused: Mapping[int, int]) -> None:
-        """A line a reason, not one an event: a backlog that nobody wants must not fill the journal."""
+        """A line a reason, not one an event or a try: a backlog that nobody wants must not fill the journal."""
         for reason, count in refused.items():
             if reason == NOT_AUTHORIZED:
                 log.error(
@@ -269,8 +272,13 @@ class Drain:
                     self._recorder.identity.device,
                     REFUSED_PAUSE_S,
                 )
-            else:
-                log.warning("broker: %d event(s) kept, PUBACK reason 0x%02x; sending again", count, reason)
+            elif reason not in self._told:
+                self._told.add(reason)
+                log.warning(
+                    "broker: %d event(s) kept, PUBACK reason 0x%02x; sent again until it takes them",
+                    count,
+                    reason,
+                )
 
     def _tell_stalled(self) -> None:
         log.warning(
