@@ -257,10 +257,14 @@ def load_config(path: Path) -> Config:
     document = read_document(path)
     config = parse_config(document, path)
     overlay = config.device.state_dir / OVERLAY_FILE
-    if not overlay.exists():
-        return config
     try:
+        if not overlay.exists():
+            return config
         return parse_config(overlaid(document, read_document(overlay)), path)
+    except OSError as error:
+        raise ConfigError(
+            f"{overlay}: cannot be looked for ({error.strerror}); run this as root or as the daemon's user"
+        ) from error
     except ConfigError as error:
         raise ConfigError(f"{error} (with what was set from afar: {overlay})") from error
 

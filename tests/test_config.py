@@ -208,3 +208,10 @@ def test_whatever_is_written_is_either_taken_or_refused_by_name(document: dict[s
         assert isinstance(parse_config(document, Path("edge.toml")), Config)
     except ConfigError as refusal:
         assert str(refusal).startswith("edge.toml")
+
+
+def test_a_state_folder_that_may_not_be_read_is_said_to_be_so(file: Path) -> None:
+    """Regression: `check` by anybody but root or the daemon's user ended without a finding. A name too long
+    stands for a folder of somebody else's, because root may read them all."""
+    with pytest.raises(ConfigError, match=r"settings\.toml: cannot be looked for \(File name too long\)"):
+        load(file, MINIMAL.replace("[broker]", f'state_dir = "{"a" * 300}"\n[broker]'))
