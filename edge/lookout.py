@@ -37,6 +37,8 @@ class Lookout:
         self._camera = camera
         self._troubles = troubles
         self._next_mono_ms = 0
+        self._blind_since_ms: int | None = None
+        """Since when there was no usable picture; None while there is one."""
         self._blind_told = False
 
     def look(self, now_mono_ms: int) -> None:
@@ -53,7 +55,12 @@ class Lookout:
 
     def _look_at_camera(self, now_mono_ms: int) -> None:
         health = self._camera()
-        blind = health.state in BLIND and now_mono_ms - health.since_mono_ms >= BLIND_MS
+        if health.state not in BLIND:
+            self._blind_since_ms = None
+        elif self._blind_since_ms is None:
+            # Not the present state alone: it may hang and be unavailable by turns.
+            self._blind_since_ms = health.since_mono_ms
+        blind = self._blind_since_ms is not None and now_mono_ms - self._blind_since_ms >= BLIND_MS
         self._troubles.note(Trouble.CAMERA, present=blind)
         if blind and not self._blind_told:
             self._recorder.tamper(TamperKind.CAMERA, f"{health.state} for a minute: {health.detail}")

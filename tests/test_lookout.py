@@ -67,6 +67,16 @@ def test_a_camera_that_is_covered_for_a_minute_is_told_once_until_it_sees_again(
     assert len(scene.told()) == 2
 
 
+def test_a_camera_that_fails_in_one_way_and_then_in_another_is_told_as_well(scene: Scene) -> None:
+    """Regression: one that hung while it was opened, and was then unavailable, by turns, was never told of."""
+    for since_ms in range(0, BLIND_MS + 1, 20_000):
+        state = CameraState.HANGING if since_ms % 40_000 else CameraState.UNAVAILABLE
+        scene.camera = CameraHealth(state, since_ms, "it does not answer")
+        scene.lookout.look(since_ms)
+    assert scene.told() == ["hanging for a minute: it does not answer"]
+    assert scene.troubles.names() == [Trouble.CAMERA]
+
+
 @pytest.mark.parametrize("state", [CameraState.OPENING, CameraState.GOOD, CameraState.OVER])
 def test_a_camera_that_works_or_is_over_is_no_trouble(scene: Scene, state: CameraState) -> None:
     scene.camera = CameraHealth(state, 0)
