@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 
 from central import words
 from central.config import CentralConfig, load_central
@@ -40,6 +40,7 @@ from central.show import (
 )
 from central.store import tables
 from central.store.database import migrate, open_database, reading, shown, writing
+from edge.errors import InputError
 from edge.trust.identity import ID_PATTERN
 from edge.trust.members import MAX_INTEGER
 from edge.trust.tokens import CHAIN_PATTERN
@@ -49,6 +50,8 @@ OVERLAP_MS = 60_000
 """`--follow` looks back so far each time: batches of several consumers are committed in any order."""
 
 MAX_FOLLOWED = 100_000
+
+YEARS = range(1970, 3000)
 
 NOT_WHOLE = 1
 """Exit code of `verify` and `reconcile` where something is missing or does not hold."""
@@ -211,13 +214,25 @@ def _verify(options: argparse.Namespace, config: CentralConfig, engine: Engine) 
             yield proof_record(proof)
 
     with reading(engine) as connection:
+        _check_known(connection, options.device)
         keyring.hand_over(stored_handovers(connection))
         show(watched(prove(connection, keyring.registry, options.device)), options.format)
     return 0 if whole else NOT_WHOLE
 
 
+def _check_known(connection: Connection, device: str | None) -> None:
+    """Of a board that is not there nothing is wrong: whoever mistypes its name must not take that for a proof."""
+    if device is None:
+        return
+    known = select(tables.chain.c.device).where(tables.chain.c.device == device)
+    told = select(tables.head.c.device).where(tables.head.c.device == device)
+    if connection.execute(known.union_all(told).limit(1)).first() is None:
+        raise InputError(f"device {device}: nothing of it is stored; `hadir-central events` shows what is")
+
+
 def _reconcile(options: argparse.Namespace, config: CentralConfig, engine: Engine) -> int:
     with reading(engine) as connection:
+        _check_known(connection, options.device)
         found = list(reconcile(connection, options.device))
     show(map(missing_record, found), options.format)
     for one in found:
@@ -285,9 +300,12 @@ def _now_ms() -> int:
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} must be a day, YYYY-MM-DD") from error
+    if found.year not in YEARS:  # the day after the calendar's last has no date
+        raise argparse.ArgumentTypeError(f"{text!r} must be a day from {YEARS.start} to {YEARS.stop - 1}")
+    return found
 
 
 def _moment(text: str) -> datetime:

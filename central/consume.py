@@ -98,6 +98,7 @@ class Consumer:
         self._refusal: str | None = None
         self._connection = 0
         self._denied = False
+        self._away = False
         self._last: mqtt.MQTTMessageInfo | None = None
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -165,11 +166,30 @@ class Consumer:
         if not reason.is_failure:
             # Subscribed anew on every connection, because sessions begin clean.
             self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._broker.topics])
+            if self._away:
+                self._away = False
+                log.info("broker %s: connected again", self._broker.url)
         elif not self._subscribed.is_set():
             self._refuse(f"refused: {reason}")
+        else:
+            self._tell_away(f"refused: {reason}")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         self._connection += 1
+        if self._subscribed.is_set() and not self._closing.is_set():
+            self._tell_away(str(reason))
+
+    def _tell_away(self, why: str) -> None:
+        """Once until it is there again: it is tried every few seconds."""
+        if not self._away:
+            self._away = True
+            log.warning(
+                "broker %s: the connection ended (%s); trying again, nothing is lost meanwhile. Does it not come "
+                "back, the broker's log tells why: was the certificate of %s revoked, or is it over?",
+                self._broker.url,
+                why,
+                self._broker.client_id,
+            )
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):

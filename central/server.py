@@ -87,24 +87,26 @@ class Server:
             self.turn(consumer, consumer.take_batch(BATCH, TAKE_S), stop)
         left = list(consumer.left())
         for start in range(0, len(left), BATCH):
-            self.turn(consumer, left[start : start + BATCH], stop)
+            if not self.turn(consumer, left[start : start + BATCH], stop):
+                break  # the database is away, and would be for each of them
         self._publish(consumer, idle=True)
         log.info("stopped: %s", self.summary())
 
-    def turn(self, consumer: Consumer, batch: Sequence[Message], stop: threading.Event) -> None:
-        """Deal with one batch, which may be empty."""
+    def turn(self, consumer: Consumer, batch: Sequence[Message], stop: threading.Event) -> bool:
+        """Deal with one batch, which may be empty; whether that was possible."""
         self.turned()
-        if self._now() - self._looked_s >= LOOK_S:
+        if self._now() - self._looked_s >= LOOK_S and not stop.is_set():
             self._looked_s = self._now()
             self._patiently(self._look_around, stop)
         if batch:
             reached(Step.BATCH_TAKEN)
             if not self._patiently(lambda: self._take(batch), stop):
-                return  # not acknowledged: all of it comes again
+                return False  # not acknowledged: all of it comes again
             for message in batch:
                 message.acknowledge()
             reached(Step.BATCH_ACKNOWLEDGED)
         self._publish(consumer, idle=consumer.idle)
+        return True
 
     def summary(self) -> str:
         """What was done so far, in one line."""

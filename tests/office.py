@@ -188,6 +188,11 @@ class Desk:
     key: SigningKey = field(default_factory=SigningKey.generate)
     receipts: list[Receipt] = field(default_factory=list)
     idle: bool = True
+    waiting: list[Message] = field(default_factory=list)
+
+    def left(self) -> list[Message]:
+        """What is here already, for who stops taking."""
+        return self.waiting
 
     def publish_retained(self, topic: str, payload: str) -> None:
         device = topic.split("/")[2]

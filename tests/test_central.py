@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import ssl
@@ -578,8 +579,14 @@ def test_a_full_queue_does_not_hold_up_the_end(acknowledging: Acknowledging) -> 
     assert len(list(acknowledging.consumer.left())) == MAX_QUEUED
 
 
-def test_a_broker_that_was_away_is_found_again_and_subscribed_to_anew(board: Board) -> None:
-    """Sessions begin clean, so that a subscription lives no longer than its connection."""
+def test_a_broker_that_was_away_is_found_again_and_subscribed_to_anew(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sessions begin clean, so that a subscription lives no longer than its connection.
+
+    Regression: nothing told that the server was cut off from its boards, for however long.
+    """
+    caplog.set_level(logging.INFO, "central.consume")
     with ExitStack() as broker:
         url = broker.enter_context(embedded_broker())
         with consuming(BrokerAddress(url)) as consumer:
@@ -596,6 +603,8 @@ def test_a_broker_that_was_away_is_found_again_and_subscribed_to_anew(board: Boa
                         break
                 assert message is not None
                 assert message.payload == b"after"
+    told = [record.message.partition(": ")[2] for record in caplog.records]
+    assert [one[:20] for one in told] == ["the connection ended", "connected again"]
 
 
 # What stops it from starting

@@ -236,6 +236,18 @@ def test_verify_ends_with_0_where_all_is_whole_and_with_1_where_not(
     assert (code, json.loads(out)["problems"]) == (1, "seq 2: person is not what the token says")
 
 
+@pytest.mark.parametrize("command", ["verify", "reconcile"])
+def test_of_a_board_that_is_not_there_nothing_is_proven(
+    ask: Ask, office: Office, chain: Chain, command: str
+) -> None:
+    """Regression: a mistyped name was whole, with exit code 0."""
+    office.take(chain.start())
+    assert ask(command, "--device", "door-01")[0] == 0
+    code, out, err = ask(command, "--device", "door-10")
+    assert (code, out) == (65, "")
+    assert "device door-10: nothing of it is stored" in err
+
+
 def test_verify_knows_the_keys_that_chains_have_handed_over(ask: Ask, office: Office, chain: Chain) -> None:
     office.take(chain.start(), chain.hand_over(SigningKey.generate()), chain.attend())
     assert ask("verify")[0] == 0
@@ -318,6 +330,7 @@ def test_a_date_puts_an_event_into_its_day(ask: Ask, office: Office, chain: Chai
     ("arguments", "said"),
     [
         (["events", "--day", "yesterday"], "'yesterday' must be a day, YYYY-MM-DD"),
+        (["who", "--day", "9999-12-31"], "'9999-12-31' must be a day from 1970 to 2999"),
         (["events", "--device", "../x"], "'../x' is no device id"),
         (["events", "--format", "xml"], "invalid choice"),
         (["release", "--seq", "0"], "'0' must be N, N-M or N-"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
+from central.server import BATCH
 from central.store.database import migrate, open_database, reading, shown, writing
 from central.store.tables import metadata
 from edge.errors import ConfigError, DatabaseUnavailable
 from tests.conftest import unprivileged
 from tests.databases import opened
+from tests.office import Chain, Office, register
 
 
 def test_an_empty_database_comes_to_the_newest_schema_and_stays_there(
@@ -142,3 +146,59 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
             migrate(engine)
     finally:
         engine.dispose()
+
+
+@pytest.mark.parametrize("how", ["removed", "exchanged"])
+def test_nothing_is_receipted_that_went_into_a_file_that_is_gone(tmp_path: Path, how: str) -> None:
+    """Regression: it was, and lost with the server's end: SQLite goes on writing to a file without a name."""
+    chain = Chain()
+    devices = register(tmp_path / "devices.jwks", chain)
+    with opened("sqlite:///central.db", tmp_path) as engine:
+        office = Office(engine, devices)
+        assert [receipt.seq for receipt in office.take(chain.start())] == [1]
+        engine.dispose()
+        file, backup = tmp_path / "central.db", tmp_path / "backup"
+        shutil.copy(file, backup)
+        assert [receipt.seq for receipt in office.take(chain.attend())] == [2]
+        for path in tmp_path.glob("central.db*"):
+            path.unlink()
+        if how == "removed":
+            stopping, lost = threading.Event(), chain.attend()
+            stopping.set()
+            office.desk.receipts.clear()
+            assert not office.server.turn(office.desk, [lost], stopping)  # type: ignore[arg-type]
+            assert office.desk.receipts == []
+            assert not file.exists(), "nothing is begun anew in its place"
+        else:
+            chain.attend()
+        shutil.copy(backup, file)
+        assert [receipt.seq for receipt in office.take(chain.message(3))] == [1]
+        assert [receipt.seq for receipt in office.take(chain.message(2))] == [3]
+
+
+def test_what_was_committed_into_a_file_that_went_meanwhile_is_not_called_stored(tmp_path: Path) -> None:
+    with opened("sqlite:///central.db", tmp_path) as engine:
+        with pytest.raises(DatabaseUnavailable, match="its file was removed or exchanged"), writing(engine):
+            (tmp_path / "central.db").unlink()
+        with pytest.raises(DatabaseUnavailable, match="there is no such file"), reading(engine):
+            pass
+
+
+def test_what_people_did_is_its_owners_alone_to_read(tmp_path: Path) -> None:
+    with opened("sqlite:///central.db", tmp_path):
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("central.db*")} == {0}
+
+
+def test_told_to_stop_while_the_database_is_away_it_ends_at_the_first_try(tmp_path: Path) -> None:
+    """Regression: it tried each batch that was left, half a minute long where another writer held the database."""
+    chain = Chain()
+    with opened("sqlite:///central.db", tmp_path) as engine:
+        office = Office(engine, register(tmp_path / "devices.jwks", chain))
+        engine.dispose()
+        for path in tmp_path.glob("central.db*"):
+            path.unlink()
+        stopping, start = threading.Event(), chain.start()
+        stopping.set()
+        office.desk.waiting = [start] * (3 * BATCH)
+        office.server.run(office.desk, stopping)  # type: ignore[arg-type]
+        assert office.server.counts["database_retries"] == 1

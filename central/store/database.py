@@ -6,8 +6,9 @@ The only place that knows which of the two it is, but for the words of their dia
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 
 from edge.errors import ConfigError, DatabaseUnavailable
 
@@ -41,7 +48,9 @@ def open_database(url: str, folder: Path) -> Engine:
     address = _address(url, folder)
     if address.get_backend_name() == "sqlite":
         engine = create_engine(address, connect_args={"timeout": BUSY_S})
+        event.listen(engine, "do_connect", _refuse_to_create)
         event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "checkout", _check_checked_out)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     return create_engine(
@@ -51,9 +60,20 @@ def open_database(url: str, folder: Path) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: all of it durable, or none of it. Raises DatabaseUnavailable."""
-    with _told(engine), engine.connect() as connection, connection.begin():
-        yield connection
+    """A transaction that writes: all of it durable, or none of it. Raises DatabaseUnavailable.
+
+    A file that was removed or exchanged takes what is written to it until the last who has it open is gone, and then
+    all of it is: so it is looked at before, and after the commit as well.
+    """
+    with _told(engine), engine.connect() as connection:
+        with connection.begin():
+            yield connection
+        if not is_postgresql(engine) and connection.info[_FILE] != _identity(engine.url.database):
+            connection.invalidate()
+            raise DatabaseUnavailable(
+                f"database {shown(engine)}: its file was removed or exchanged while it was written to; restart what "
+                "uses it before you put another there. Nothing of this is acknowledged, and all of it comes again"
+            )
 
 
 @contextmanager
@@ -76,6 +96,9 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
         DatabaseUnavailable: it cannot be reached or written.
         ConfigError: a later version of this program made it.
     """
+    if not is_postgresql(engine):
+        with suppress(OSError):  # SQLite says it in its own words a moment later
+            Path(engine.url.database or "").touch(0o600)
     with writing(engine) as connection:
         if is_postgresql(engine):
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
@@ -116,10 +139,45 @@ def _address(url: str, folder: Path) -> URL:
     return address.set(database=str(folder / address.database))
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
+_FILE = "file"
+"""In a connection's notes: which file it has open."""
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Which file lies there; None where there is none."""
+    try:
+        status = Path(path or "").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _opened(connection: Any) -> tuple[int, int] | None:
+    """Which file lies now where this connection has opened one."""
+    return _identity(connection.execute("PRAGMA database_list").fetchone()[2])
+
+
+def _refuse_to_create(_dialect: Any, _record: Any, arguments: Any, _options: Any) -> None:
+    """A file that is gone while the server runs is to be put back, not begun anew in its place."""
+    try:
+        Path(arguments[0]).stat()
+    except FileNotFoundError as error:
+        raise sqlite3.OperationalError("there is no such file") from error
+    except OSError:
+        return  # SQLite says it in its own words
+
+
+def _check_checked_out(connection: Any, record: Any, _: Any) -> None:
+    """Not to be used again where its file is another: a new connection takes its place."""
+    if record.info[_FILE] != _opened(connection):
+        raise DisconnectionError
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
     for pragma in ("journal_mode = WAL", "synchronous = FULL"):
         connection.execute(f"PRAGMA {pragma}")
+    record.info[_FILE] = _opened(connection)
 
 
 def _begin_sqlite(connection: Connection) -> None:
