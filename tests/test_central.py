@@ -604,7 +604,8 @@ def test_a_broker_that_was_away_is_found_again_and_subscribed_to_anew(
                 assert message is not None
                 assert message.payload == b"after"
     told = [record.message.partition(": ")[2] for record in caplog.records]
-    assert [one[:20] for one in told] == ["the connection ended", "connected again"]
+    # The second broker goes before the consumer does.
+    assert [one[:20] for one in told][:2] == ["the connection ended", "connected again"]
 
 
 # What stops it from starting

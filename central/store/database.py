@@ -6,7 +6,6 @@ The only place that knows which of the two it is, but for the words of their dia
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -157,12 +156,12 @@ def _opened(connection: Any) -> tuple[int, int] | None:
     return _identity(connection.execute("PRAGMA database_list").fetchone()[2])
 
 
-def _refuse_to_create(_dialect: Any, _record: Any, arguments: Any, _options: Any) -> None:
+def _refuse_to_create(dialect: Any, _record: Any, arguments: Any, _options: Any) -> None:
     """A file that is gone while the server runs is to be put back, not begun anew in its place."""
     try:
         Path(arguments[0]).stat()
     except FileNotFoundError as error:
-        raise sqlite3.OperationalError("there is no such file") from error
+        raise dialect.loaded_dbapi.OperationalError("there is no such file") from error
     except OSError:
         return  # SQLite says it in its own words
 
