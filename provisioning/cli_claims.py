@@ -27,7 +27,7 @@ from provisioning.entries import ClaimState
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.qr import check_picture, terminal_text, write_picture
-from provisioning.serve import CLAIM_FILE, Desk, at_the_desk
+from provisioning.serve import CLAIM_FILE, LOOK_S, SERVING, Desk, at_the_desk, who_sits_there
 from provisioning.steps import DeskStep, reached
 
 log = logging.getLogger(__name__)
@@ -227,25 +227,37 @@ def _at_the_desk(fleet: Fleet, *, auto: bool) -> None:
 
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, handler)
-    listener = listener_of(fleet)
-    with at_the_desk(fleet) as empty:
-        if not empty:
+    waits = False
+    while not stop.is_set():
+        with at_the_desk(fleet, SERVING) as empty:
+            if empty:
+                _attend(fleet, stop, auto=auto)
+                return
+        if who_sits_there(fleet) == SERVING:
             raise AlreadyRunning(
                 f"{fleet.folder}: another `hadir-provision serve` is at its desk; stop it first"
             )
-        owing = True  # whoever sat here before may have been cut off
-        while not stop.is_set():
-            fleet = fleet.refreshed()
-            try:
-                with connect(fleet) as client:
-                    print(f"answering claims at {listener.claims}", flush=True)
-                    desk = Desk(fleet, client, listener, auto=auto, tell=_say, owing=owing)
-                    owing = True
-                    desk.run(stop.is_set)
-                    owing = False
-            except RetryLater as error:  # as what retained messages tell is told again, nothing is lost by it
-                log.warning("%s. Trying again", error)
-                stop.wait(RETRY_S)
+        if not waits:
+            _say("another command is at the desk; waiting until it leaves")
+        waits = True
+        stop.wait(LOOK_S)
+
+
+def _attend(fleet: Fleet, stop: threading.Event, *, auto: bool) -> None:
+    listener = listener_of(fleet)
+    owing = True  # whoever sat here before may have been cut off
+    while not stop.is_set():
+        fleet = fleet.refreshed()
+        try:
+            with connect(fleet) as client:
+                print(f"answering claims at {listener.claims}", flush=True)
+                desk = Desk(fleet, client, listener, auto=auto, tell=_say, owing=owing)
+                owing = True
+                desk.run(stop.is_set)
+                owing = False
+        except RetryLater as error:  # as what retained messages tell is told again, nothing is lost by it
+            log.warning("%s. Trying again", error)
+            stop.wait(RETRY_S)
 
 
 def _say(line: str) -> None:

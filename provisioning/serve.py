@@ -34,6 +34,8 @@ from provisioning.steps import DeskStep, reached
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "desk.lock"
+SERVING, COMMANDING = "serve", "a command"
+"""Who sits at the desk: for as long as boards may come, or until an answer is there."""
 
 CLAIM_FILE = "hadir-claim.json"
 """In a board's folder, unless it was written elsewhere; of no use once the board has come."""
@@ -286,7 +288,7 @@ def reported_keys(fleet: Fleet) -> dict[str, int]:
 
 
 @contextmanager
-def at_the_desk(fleet: Fleet) -> Iterator[bool]:
+def at_the_desk(fleet: Fleet, who: str = COMMANDING) -> Iterator[bool]:
     """Whether the desk was empty: then it is ours until the end, however that comes (flock(2))."""
     descriptor = os.open(fleet.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -295,9 +297,16 @@ def at_the_desk(fleet: Fleet) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, who.encode())
             yield True
     finally:
         os.close(descriptor)
+
+
+def who_sits_there(fleet: Fleet) -> str:
+    """Who sat down at the desk last."""
+    return (fleet.folder / LOCK_FILE).read_text(encoding="utf-8")
 
 
 def hand_out(fleet: Fleet) -> str:

@@ -135,6 +135,10 @@ def test_numbers_only_rise_also_over_a_restart(board: Board, n: int) -> None:
         ({"exp": NOW_S}, "exp: it has expired"),
         ({"exp": NOW_S - 86400}, "exp: it has expired"),
         ({"boot": "another"}, "boot: it is for another boot of this board"),
+        (
+            {"iat": NOW_S + 301, "exp": NOW_S + 400},
+            "iat: it is ahead of this board's clock; is that of the fleet's machine right?",
+        ),
     ],
 )
 def test_what_is_signed_and_not_to_be_done_is_refused_with_a_signed_reason(
@@ -183,6 +187,17 @@ def test_what_nobody_of_the_fleet_can_have_meant_gets_no_answer(
     assert refused.value.reason is reason
     assert (board.sent, board.done) == ([], [])
     assert not (board.folder / FILE).exists()
+
+
+def test_a_time_in_the_far_future_does_not_make_every_later_command_an_expired_one(board: Board) -> None:
+    """Regression: a command of a machine whose clock was wrong raised the time floor, and later ones were refused."""
+    board.receive(token(1, iat=NOW_S + 10**9, exp=NOW_S + 2 * 10**9))
+    assert board.receive(token(2)).status is Status.DONE
+
+
+def test_a_good_clock_knows_better_than_a_time_floor_that_somebody_raised_too_far(tmp_path: Path) -> None:
+    board = Board(tmp_path, floor_s=NOW_S + 10**9)
+    assert board.receive(token()).status is Status.DONE
 
 
 def test_a_board_without_a_clock_takes_what_is_harmless_and_what_names_its_boot(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from demo.boards import PASSPHRASE
 from edge.board.clock import Clock
 from edge.errors import RetryLater
 from edge.records import TimeReading
@@ -31,10 +35,10 @@ from provisioning.entries import ClaimState
 from provisioning.fleet import REGISTRY_FILE, open_fleet
 from provisioning.link import connect, listener_of, spread
 from provisioning.revoke import revoke
-from provisioning.serve import Desk
+from provisioning.serve import Desk, at_the_desk
 from tests.claiming import Board
 from tests.fleet_broker import FleetBroker, Peer, fleet_broker
-from tests.quietly import claimed, desk, edge, new_claim, wait_for
+from tests.quietly import DEADLINE_S, claimed, desk, edge, new_claim, wait_for
 
 STRANGER = SigningKey.generate()
 JTI = "A" * 22
@@ -234,3 +238,31 @@ def test_a_certificate_request_of_a_rotation_that_makes_no_sense_gets_no_certifi
     last = fleet.registry.last_command("door-01", "rotate")
     assert last is not None
     assert last.jti == given.jti
+
+
+def served(broker: FleetBroker) -> subprocess.Popen[str]:
+    """`hadir-provision serve` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "provisioning.cli", "serve", str(broker.fleet.folder)],
+        env=os.environ | {"HADIR_PASSPHRASE": PASSPHRASE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_serve_waits_until_a_command_has_left_the_desk_and_not_for_another_serve(broker: FleetBroker) -> None:
+    """Regression: begun while `rotate-fleet` had the desk, it ended, and nobody was there when that was through."""
+    with at_the_desk(broker.fleet) as empty, served(broker) as waiting:
+        assert empty
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline().startswith("another command is at the desk; waiting")
+        waiting.terminate()
+        assert waiting.wait(DEADLINE_S) == 0
+    with served(broker) as serving:
+        assert serving.stdout is not None
+        assert serving.stdout.readline().startswith("answering claims at ")
+        with served(broker) as second:
+            said = second.communicate(timeout=DEADLINE_S)[1]
+        assert "another `hadir-provision serve` is at its desk; stop it first" in said
+        serving.terminate()

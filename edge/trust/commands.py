@@ -23,6 +23,8 @@ COMMAND_TYP = "hadir-command+jwt"
 MAX_COMMAND_BYTES = 16 * 1024
 """Certificates are the longest arguments: two or three of about 1 KiB."""
 MAX_REPLY_BYTES = 16 * 1024
+MAX_AHEAD_S = 300
+"""As for events (docs/events.md)."""
 
 NAME_PATTERN = re.compile(r"[a-z][a-z-]{0,31}")
 JTI_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -127,6 +129,12 @@ def needs_boot(command: Command, now: TimeReading) -> bool:
     return unsure and command.boot is None and command.name not in WITHOUT_A_CLOCK
 
 
+def is_ahead(command: Command, now: TimeReading) -> bool:
+    """Whether it was given later than now by a clock that is right: then the fleet's is not, and no time is to be
+    learnt from it."""
+    return now.state is not ClockState.UNSYNCED and command.given_s * 1000 > now.real_ms + MAX_AHEAD_S * 1000
+
+
 def reason_against(command: Command, last_n: int, now: TimeReading, floor_s: int) -> str | None:
     """Why a command may not be carried out now; None where it may.
 
@@ -136,13 +144,19 @@ def reason_against(command: Command, last_n: int, now: TimeReading, floor_s: int
         return f"n = {command.n}: {last_n} was the last, and numbers only rise"
     if command.boot is not None and command.boot != now.boot:
         return "boot: it is for another boot of this board"
-    if command.expires_s <= floor_s:
+    return _time_against(command, now, floor_s)
+
+
+def _time_against(command: Command, now: TimeReading, floor_s: int) -> str | None:
+    if is_ahead(command, now):
+        return "iat: it is ahead of this board's clock; is that of the fleet's machine right?"
+    unsynced = now.state is ClockState.UNSYNCED
+    passed_ms = floor_s * 1000 if unsynced else now.real_ms  # a good clock knows better than the floor
+    if command.expires_s * 1000 <= passed_ms:
         return "exp: it has expired"
     if needs_boot(command, now):
         return "clock: this board does not know the time; name its boot, so that the command cannot be an old one"
-    if now.state is ClockState.UNSYNCED:
-        return None
-    return "exp: it has expired" if command.expires_s * 1000 <= now.real_ms else None
+    return None
 
 
 def reply_claims(

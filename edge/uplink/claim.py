@@ -80,15 +80,21 @@ def _ask_once(claim: Claim, request: bytes, open_answer: Open, stop: threading.E
         while not stop.is_set():
             message = client.receive(0.5)
             if message is not None and message.payload:
-                try:
-                    return open_answer(message.payload)
-                except TokenRefused as refused:
-                    log.warning(
-                        "claim %s: an answer is not believed, and changed nothing: %s", claim.id, refused
-                    )
+                admission = believed(claim, message.payload, open_answer)
+                if admission is not None:
+                    return admission
             if time.monotonic() >= remind_at_s:
                 log.info("claim %s: still waiting to be approved", claim.id)
                 remind_at_s += REMIND_S
+    return None
+
+
+def believed(claim: Claim, answer: bytes, open_answer: Open) -> Admission | None:
+    """What an answer says, where it is one; else None, and the log says why."""
+    try:
+        return open_answer(answer)
+    except TokenRefused as refused:
+        log.warning("claim %s: an answer is not believed, and changed nothing: %s", claim.id, refused)
     return None
 
 

@@ -23,6 +23,7 @@ from edge.trust.commands import (
     MAX_REPLY_BYTES,
     Command,
     Status,
+    is_ahead,
     needs_boot,
     reason_against,
     reply_claims,
@@ -115,11 +116,12 @@ class Commands:
         command = verify_command(
             incoming.payload, self._keys.verification_keys("hadir-command+jwt"), self._identity.device
         )
-        self._floor.raise_to(command.given_s)
+        now = self._clock.read()
+        if not is_ahead(command, now):
+            self._floor.raise_to(command.given_s)
         if command.jti == self._log.jti and self._log.reply is not None:
             send(_reply(self._log.reply))  # delivered again
             return
-        now = self._clock.read()
         why = reason_against(command, self._log.n, now, self._floor.seconds)
         if why is None and command.name not in self._handlers:
             why = f"name: {command.name} is not known here; {', '.join(sorted(self._handlers))} are"
