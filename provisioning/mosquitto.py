@@ -50,14 +50,16 @@ class Running:
 
         Mosquitto 2.0.11 forgets a SIGHUP that comes while it still reads for the one before: its main loop takes the
         mark away when it is done (put in place and signalled just then, 13 of 100 changes were lost, of 100 told
-        like this none). So it is told again until each file was read since it was written, by its access time.
-        Raises InputError where it belongs to somebody else.
+        like this none). So it is told again until each file was read since it was written, by its access time; where
+        that shows nothing, twice. Raises InputError where it belongs to somebody else.
         """
         files = [path.with_name(name) for path in _configurations(self) for name in NAMES]
-        unseen = any(os.statvfs(path.parent).f_flag & os.ST_NOATIME for path in files)
+        unseen = all(map(_was_read, files)) or any(
+            os.statvfs(path.parent).f_flag & os.ST_NOATIME for path in files
+        )
         for _ in range(RELOADS_UNSEEN if unseen else RELOADS):
             self._signal(signal.SIGHUP, "reload")
-            if self._settles(lambda: all(map(_was_read, files))):
+            if self._settles(lambda: not unseen and all(map(_was_read, files))):
                 return
         if not unseen:
             log.warning("mosquitto (process %d): has not read its files again; is it stuck?", self.pid)

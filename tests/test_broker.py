@@ -392,6 +392,18 @@ def test_a_change_that_comes_while_mosquitto_reads_for_another_one_is_not_lost(
     assert caplog.text == ""
 
 
+def test_where_somebody_else_has_read_the_files_it_is_told_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: it was told once and not waited for."""
+    with forgetful(tmp_path, reads_at=99) as (one, said):
+        for name in NAMES:
+            os.utime(tmp_path / name, (NOW_S + 1, NOW_S))
+        one.reload()
+        assert [said.readline() for _ in range(2)] == [b"1\n", b"2\n"]
+    assert caplog.text == ""
+
+
 def test_one_that_reads_nothing_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with forgetful(tmp_path, reads_at=99) as (one, said):
         one.reload()
