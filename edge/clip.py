@@ -17,6 +17,9 @@ from edge.records import Image
 CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
 """What is in every OpenCV wheel: JPEG frames, and MPEG-4 part 2 at a tenth of the size."""
 
+MIN_SIDE_PX = 32
+"""Smaller pictures get black beside them: given some of 4x4 px, OpenCV 5.0's MJPG writer overruns its own memory."""
+
 FALLBACK_FRAMES_PER_S = 10.0
 """For a clip of one picture, which has no rate."""
 
@@ -81,7 +84,8 @@ class ClipWriter:
 
     def _open(self, image: Image) -> None:
         height, width = image.shape[:2]
-        self._size = (width + width % 2, height + height % 2)  # MPEG-4 and JPEG halve the colours
+        # Even, because MPEG-4 and JPEG halve the colours.
+        self._size = (max(MIN_SIDE_PX, width + width % 2), max(MIN_SIDE_PX, height + height % 2))
         codec = CODECS[self._out.suffix]
         self._video.open(
             str(self._out), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), self._rate, self._size
@@ -98,7 +102,8 @@ def _fitted(image: Image, size: tuple[int, int]) -> Image:
     width, height = size
     scale = min(width / image.shape[1], height / image.shape[0])
     if scale < 1 or scale > 1.05:  # noqa: PLR2004 - one pixel to become even is not worth a resampling
-        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale), np.uint8)
+        fitted = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
+        image = np.asarray(cv2.resize(image, fitted), np.uint8)
     image = image[:height, :width]
     down, right = height - image.shape[0], width - image.shape[1]
     return np.asarray(cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_CONSTANT), np.uint8)

@@ -797,6 +797,16 @@ def test_a_terminal_gets_a_bar_and_a_log_a_line_now_and_then() -> None:
     assert "\r" not in tell(io.StringIO(), 16)
 
 
+@pytest.mark.parametrize(("columns", "letters"), [(10, 0), (40, 10), (60, 30), (200, 30)])
+def test_a_bar_is_no_longer_than_a_narrow_terminal(
+    columns: int, letters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it was always as long, and each update of it began another line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    last = tell(Terminal(), 1).split("\r")[-1]
+    assert last.startswith(f"embedding [{'#' * letters}] 4 of 4")
+
+
 # The command
 
 

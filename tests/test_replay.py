@@ -636,3 +636,21 @@ def test_what_is_known_of_liveness_is_drawn_and_why_not_more() -> None:
         "liveness 0.81 in 4 frames: at edge",
     )
     assert live_lines(None) == live_lines(dataclasses.replace(judged, liveness=None)) == ()
+
+
+@pytest.mark.parametrize("suffix", sorted(CODECS))
+def test_a_clip_of_pictures_of_all_shapes_can_be_written(suffix: str, tmp_path: Path) -> None:
+    """Regression: a strip among them ended in a traceback, and 4x4 pixels as AVI in a crash of OpenCV's writer, so
+    that this runs in a process of its own."""
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from edge.clip import ClipWriter\n"
+        "for sizes in ([(4, 4)], [(1, 1), (480, 640)], [(480, 640), (20, 20000), (20000, 20), (1, 1)]):\n"
+        "    clip = ClipWriter(Path(sys.argv[1]), 10.0)\n"
+        "    for height, width in sizes:\n"
+        "        clip.write(np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8))\n"
+        "    clip.close()\n"
+        "    clip.check()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / f"seen{suffix}")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -55,8 +56,11 @@ class Progress:
         left_s = spent_s / self._done * (self._total - self._done)
         state = f"{self._done} of {self._total}, {left_s:.0f} s left"
         if self._bar:
-            filled = WIDTH * self._done // self._total
-            self._stream.write(f"\r{self._task} [{'#' * filled:{WIDTH}}] {state}\x1b[K")
+            # A line longer than the terminal would begin another with each update.
+            room = shutil.get_terminal_size().columns - len(f"{self._task} [] {state} ")
+            width = max(0, min(WIDTH, room))
+            bar = ("#" * (width * self._done // self._total)).ljust(width)
+            self._stream.write(f"\r{self._task} [{bar}] {state}\x1b[K")
         else:
             self._stream.write(f"{self._task}: {state}\n")
         self._stream.flush()
