@@ -126,8 +126,9 @@ def _apply(registrations: dict[str, Registration], one: Handover) -> None:
     registrations[one.old_kid] = replace(old, ends={**old.ends, one.chain: one.seq})
     key = key_from_jwk(one.new_jwk, BOARD_TYPS)
     if key.kid not in registrations:  # what provisioning says of a key comes first
+        # Where the board was revoked, so is what its key has handed over to: a thief could have made that.
         registrations[key.kid] = Registration(
-            old.device, old.site, key, one.chain, one.seq + 1, last_seq=None, revoked_at=None
+            old.device, old.site, key, one.chain, one.seq + 1, last_seq=None, revoked_at=old.revoked_at
         )
 
 

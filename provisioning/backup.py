@@ -81,6 +81,10 @@ def back_up(fleet: Fleet, path: Path, *, now_s: int) -> None:
             f"{path}: lies in the fleet's own folder, and goes where that goes; name another place"
         )
     fleet.store.unlock()
+    if not path.name.isprintable():
+        raise InputError(
+            f"{path}: its name stands in the audit for ever, and cannot be printed there; choose another"
+        )
     with fleet.change("backup", path.name, now_s=now_s):
         pass
     lock = read_bounded(fleet.folder / "keys" / LOCK_FILE, _MAX_LOCK_BYTES)

@@ -230,6 +230,10 @@ def approve(fleet: Fleet, claim_id: str, *, listener: Listener, now_s: int) -> C
         _check_unchanged(fleet, claim)
         if claim.purpose is Purpose.REPLACE:
             _give_up(fleet, change, device)
+        elif fleet.registry.device(claim.device).revoked_s is not None:
+            raise InputError(
+                f"{claim.device}: was revoked; a new board at the same door: `hadir-provision replace`"
+            )
         _register(change, certificate, device, request, claim.request_kid)
         change.update_claim(claim_id, ClaimState.ISSUED, response=answer)
     return _again(fleet, claim_id)

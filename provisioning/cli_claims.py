@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.command import Subparsers, number
 from edge.config import CAMERA_KINDS
-from edge.errors import AlreadyRunning, InputError, RetryLater
+from edge.errors import AlreadyRunning, InputError, RetryLater, TokenRefused
 from edge.files import read_bounded, write_durably
 from edge.records import Direction
 from edge.trust.admission import Purpose
@@ -269,11 +269,13 @@ def _sign(options: argparse.Namespace) -> None:
     try:
         content = read_bounded(options.request, MAX_REQUEST_BYTES)
         claim_id = str(parse_object(content.split(b".", 1)[0], "header").get("kid"))
+        listener, now_s = listener_of(fleet), int(time.time())
+        received = receive_request(fleet, claim_id, content, now_s)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{options.request}: the request cannot be read ({why})") from error
-    listener, now_s = listener_of(fleet), int(time.time())
-    received = receive_request(fleet, claim_id, content, now_s)
+    except TokenRefused as error:
+        raise InputError(f"{options.request}: not to be believed: {error}") from error
     reached(DeskStep.REQUEST_TAKEN)
     if received.outcome is Outcome.ALERT:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -114,6 +115,12 @@ def _revoke(options: argparse.Namespace) -> None:
     print(_consequences(revoked))
     try:
         cut_off(fleet, options.name, now_s=now_s)
+    except KeyboardInterrupt:
+        print(
+            f"{options.name} is revoked in the registry, but may still be connected: run this again",
+            file=sys.stderr,
+        )
+        raise
     except BrokerUnavailable as error:
         raise BrokerUnavailable(
             f"{options.name} is revoked in the registry, but may still be connected: {error}"

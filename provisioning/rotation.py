@@ -46,6 +46,8 @@ def go_on(fleet: Fleet, answered: Answered, now_s: int) -> Given | None:
     if kid in known and known[kid].device != device:
         raise InputError(f"{device}: key {kid} is {known[kid].device}'s; nothing was certified")
     with fleet.change("rotate", device, now_s=now_s, kid=kid, old_kid=old.kid) as change:
+        if fleet.registry.device(device).revoked_s is not None:
+            raise InputError(f"{device}: was revoked meanwhile; nothing was certified")
         if kid not in known:
             change.add_key(kid, device, jwk_of(public), sealing=old.sealing, protection=old.protection)
         change.add_certificate(certificate, Role.DEVICE, device)

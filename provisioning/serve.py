@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edge.errors import BrokerUnavailable, InputError, RetryLater, TokenRefused
+from edge.errors import BrokerUnavailable, InputError, Refusal, RetryLater, TokenRefused
 from edge.files import remove_durably
 from edge.trust.admission import Purpose
 from edge.trust.jws import parse_members
@@ -140,9 +140,11 @@ class Desk:
             else:
                 self._take_reply(levels[2], message.payload)
         except TokenRefused as refused:
-            self._complain(message.topic, refused)
+            new = self._complain(message.topic, refused)
             if levels[2] == "claim":
                 self._clear_claim(levels[3])
+                if refused.reason is Refusal.EXPIRED and new:
+                    self._changed()  # the broker lets it in still, and its board would wait for ever
         except InputError as error:
             log.warning("%s: %s", message.topic, error)
 
@@ -267,11 +269,13 @@ class Desk:
         if self._spread_due_s is None:
             self._spread_due_s = time.monotonic() + SPREAD_S
 
-    def _complain(self, topic: str, refused: TokenRefused) -> None:
-        """Once for each topic and reason: whoever can publish there must not fill the log."""
-        if (topic, refused.reason) not in self._complained and len(self._complained) < 1000:  # noqa: PLR2004
-            self._complained.add((topic, refused.reason))
-            log.warning("%s: not believed, and nothing was changed: %s", topic, refused)
+    def _complain(self, topic: str, refused: TokenRefused) -> bool:
+        """Once for each topic and reason: whoever can publish there must not fill the log. Whether it was now."""
+        if (topic, refused.reason) in self._complained or len(self._complained) >= 1000:  # noqa: PLR2004
+            return False
+        self._complained.add((topic, refused.reason))
+        log.warning("%s: not believed, and nothing was changed: %s", topic, refused)
+        return True
 
     def _now(self) -> int:
         return int(self._now_s())

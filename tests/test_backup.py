@@ -132,6 +132,13 @@ def test_no_backup_is_made_under_another_passphrase(
     assert [entry.n for entry in fleet.registry.audit()] == before
 
 
+@pytest.mark.parametrize("name", ["backup\n99  root@vm  revoke  door-02", "backup\udcff"])
+def test_a_name_that_the_audit_cannot_print_is_refused(fleet: Fleet, path: Path, name: str) -> None:
+    """Regression: one held a line of the audit that nobody had written, another was a traceback."""
+    with pytest.raises(InputError, match="choose another"):
+        back_up(fleet, path.with_name(name), now_s=NOW_S)
+
+
 def test_a_backup_does_not_lie_in_what_it_is_of(fleet: Fleet) -> None:
     with pytest.raises(InputError, match="lies in the fleet's own folder"):
         back_up(fleet, fleet.folder / "boards" / "fleet.backup", now_s=NOW_S)

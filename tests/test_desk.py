@@ -29,7 +29,7 @@ from edge.trust.seal import sealing_key_text
 from edge.trust.tokens import HEAD_TYP, REPLY_TYP
 from edge.uplink.client import Client, Incoming
 from provisioning import schema
-from provisioning.claims import add_claim
+from provisioning.claims import add_claim, add_device
 from provisioning.commands import give
 from provisioning.entries import ClaimState
 from provisioning.fleet import REGISTRY_FILE, open_fleet
@@ -147,6 +147,25 @@ def test_the_board_that_replaces_a_revoked_one_is_answered_when_the_broker_lets_
         asked = Incoming(f"hadir/v1/claim/{claim.id}/request", request(claim), False)
         Desk(fleet, client, listener_of(fleet), auto=True, tell=print).take(asked)
     assert denied_at_the_answer == [False]
+
+
+def test_a_board_whose_claim_has_expired_is_told_so(
+    broker: FleetBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the broker went on to let it in, and it waited for an approval that could not come."""
+    fleet, now_s = broker.fleet, int(time.time())
+    claim = add_device(fleet, "door-01", listener=listener_of(fleet), now_s=now_s - 3540, lifetime_s=3600)
+    spread(fleet, now_s)
+    passwords = fleet.folder / "broker" / "claims.passwd"
+    assert claim.id in passwords.read_text()
+    monkeypatch.setattr(Client, "publish", lambda *_, **__: None)
+    with connect(fleet) as client:
+        later = Desk(
+            fleet, client, listener_of(fleet), auto=True, tell=print, now_s=lambda: float(now_s + 61)
+        )
+        later.take(Incoming(f"hadir/v1/claim/{claim.id}/request", request(claim), False))
+        later.spread()
+    assert claim.id not in passwords.read_text()
 
 
 def test_a_board_that_counts_versions_up_does_not_fill_the_audit(broker: FleetBroker) -> None:

@@ -11,9 +11,10 @@ import pytest
 from demo.boards import PASSPHRASE
 from edge.errors import InputError, KeyFileError
 from edge.files import write_durably
+from edge.trust.admission import Purpose
 from edge.trust.claim import Claim
 from provisioning import cli_bulk
-from provisioning.claims import add_device, receive_request
+from provisioning.claims import add_claim, add_device, approve, receive_request
 from provisioning.cli import main
 from provisioning.deploy import BrokerSettings, default_folder, write_broker
 from provisioning.entries import ClaimState
@@ -151,6 +152,30 @@ def test_boards_are_approved_together_or_not_at_all_and_the_server_knows_them(
     assert main(["approve", str(ready.folder), "door-09"]) == 0
     (key,) = ready.registry.device_keys("door-09")
     assert key.kid in (ready.folder / "devices.jwks").read_text()
+
+
+def test_what_is_no_request_is_named(
+    ready: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: it said "malformed: header", and not of what."""
+    (tmp_path / "odd").write_bytes(b"{}")
+    assert main(["sign", str(ready.folder), str(tmp_path / "odd"), str(tmp_path / "answer")]) == 65
+    assert f"{tmp_path / 'odd'}: not to be believed: malformed" in capsys.readouterr().err
+
+
+def test_a_claim_of_a_board_that_is_revoked_meanwhile_is_not_approved(ready: Fleet, tmp_path: Path) -> None:
+    listener = listener_of(ready)
+    add_device(ready, "door-09", listener=listener, now_s=NOW_S)
+    claim = add_claim(ready, "door-09", Purpose.RENEW, listener=listener, now_s=NOW_S)
+    receive_request(ready, claim.id, Board.blank(tmp_path / "board").request(claim), NOW_S)
+    with ready.change("revoke", "door-09", now_s=NOW_S) as change:
+        change.revoke_device("door-09")
+        change.update_claim(
+            claim.id, ClaimState.PENDING
+        )  # made just after, by a command that had looked before
+    with pytest.raises(InputError, match="door-09: was revoked"):
+        approve(ready, claim.id, listener=listener, now_s=NOW_S)
+    assert ready.registry.device_keys("door-09") == ()
 
 
 def test_nothing_is_made_that_others_may_write_into(

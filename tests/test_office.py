@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -388,6 +389,20 @@ def test_a_revoked_key_counts_up_to_where_it_had_come_and_waits_from_then_on(
     assert office.beliefs() == [("A", 1, "counted"), ("A", 2, "counted"), ("A", 3, "counted")]
     (receipt,) = office.take(chain.message(3))
     assert (receipt.seq, receipt.refused) == (3, ())
+
+
+def test_a_key_that_a_thief_had_handed_over_is_revoked_with_the_board(
+    office: Office, chain: Chain, tmp_path: Path
+) -> None:
+    """Regression: provisioning revokes the keys that it knows; one that the thief had made went on to count."""
+    registered = replace(chain)
+    office.take(chain.start(), chain.hand_over(SigningKey.generate()), chain.attend())
+    assert office.beliefs()[-1] == ("A", 3, "counted")
+    register(tmp_path / "devices.jwks", registered, revoked_at=1_764_000_000)
+    office.look_around()
+    (receipt,) = office.take(chain.attend())
+    assert [(one.seq, one.reason) for one in receipt.refused] == [(4, "revoked-key")]
+    assert office.beliefs()[-1] == ("A", 3, "counted"), "what came before stays"
 
 
 def test_what_does_not_verify_stays_in_quarantine_whatever_is_released(office: Office, chain: Chain) -> None:

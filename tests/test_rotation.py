@@ -13,6 +13,7 @@ import pytest
 
 from edge.board.clock import Clock
 from edge.config import load_config
+from edge.errors import InputError
 from edge.trust.admission import Purpose
 from edge.trust.claim import csr_of
 from edge.trust.commands import Reply, Status
@@ -180,6 +181,22 @@ def test_a_board_that_never_took_its_next_certificate_is_told_again(tmp_path: Pa
     head = sign(head_claims(identity, "C" * 22, 7, "H" * 43, Clock().read()), new, HEAD_TYP).compact
     assert take_status(fleet, "door-01", head, now_s) is not None
     assert due(fleet, now_s + 2 * DAY_S) == ()
+    fleet.registry.close()
+
+
+def test_a_board_that_is_revoked_between_its_answer_and_the_certificate_gets_none(tmp_path: Path) -> None:
+    """Regression: the key that it had just made was registered after the revocation, and not revoked."""
+    fleet, board = new_fleet(tmp_path / "fleet"), Board.blank(tmp_path / "board")
+    let_in(fleet, board, add_device(fleet, "door-01", listener=LISTENER, now_s=NOW_S))
+    kid, given = board.current.signing_key().kid, begin(fleet, "door-01", NOW_S)
+    result = {"csr": encode_base64url(csr_of(SigningKey.generate(), "door-01"))}
+    reply = Reply(given.jti, given.n, Status.DONE, None, result, "boot", kid)
+    with fleet.change("revoke", "door-01", now_s=NOW_S) as change:
+        change.revoke_device("door-01")
+    with pytest.raises(InputError, match="door-01: was revoked meanwhile; nothing was certified"):
+        go_on(fleet, Answered(given, reply), NOW_S)
+    assert [key.revoked_s is None for key in fleet.registry.device_keys("door-01")] == [False]
+    assert [issued.revoked_s is None for issued in fleet.registry.certificates("door-01")] == [False]
     fleet.registry.close()
 
 
