@@ -6,6 +6,8 @@ share of strangers pass, over DRAWS draws of who is enrolled, each stranger one 
 each. `rule` is what the manifest's row for 0.3 % foretells for other shares
 (`edge.recognition.thresholds`). `foretold` is what the templates of the enrolled alone
 foretell for 0.3 %, mean of the draws, and `spread` its standard deviation over them.
+`two_people_most_alike` and `one_person_least_alike` are of templates: of any two people, and of one
+person's first three and next three photographs.
 
 Takes the embeddings of `hadir-edge evaluate`, and its cache.
 """
@@ -26,6 +28,7 @@ from edge.evaluate.dataset import default_cache, embed_album, open_album
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.openset import Cell, Runs
 from edge.evaluate.rates import admitted, threshold_admitting
+from edge.evaluate.site import non_mated
 from edge.evaluate.thresholds import FPIR_TARGET, People, assign_roles, draw_references, draw_strangers
 
 DRAWS = range(60)
@@ -41,7 +44,7 @@ def measure(runs: int) -> Mapping[str, Figure]:
     album = open_album(folder)
     seen = Runs(embed_album(album, eyes.stills, eyes.embedder, default_cache()))
     people = assign_roles(album, folder).choosing
-    figures: dict[str, Figure] = {}
+    figures = likeness(seen, people)
     for size in SIZES:
         note(f"{size} enrolled")
         cell = Cell(size, TEMPLATES, FRAMES)
@@ -53,6 +56,18 @@ def measure(runs: int) -> Mapping[str, Figure]:
             figures[f"rule_{name}"] = one(eyes.spec.threshold(size, target), "similarity")
         figures |= foretold(seen, people, size)
     return figures
+
+
+def likeness(seen: Runs, people: People) -> dict[str, Figure]:
+    """Where the templates of two people end, and where those of one begin."""
+    first, nexts = seen.first(people, TEMPLATES), seen.fused(TEMPLATES, TEMPLATES).of(people)
+    owners, places = np.unique(nexts.owners, return_index=True)
+    own = np.einsum("rd,rd->r", first.of(owners).vectors, nexts.vectors[places])
+    return {
+        "two_people_most_alike": one(float(non_mated(first.vectors).max()), "similarity"),
+        "one_person_least_alike": one(float(own.min()), "similarity"),
+        "people_with_two_templates": one(len(owners), ""),
+    }
 
 
 def foretold(seen: Runs, people: People, size: int) -> dict[str, Figure]:

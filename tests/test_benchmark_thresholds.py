@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import tails
 from benchmarks.tails import FORETOLD, Matrix, exponential, gumbel, normal_by_quantile, per_pair, upper_fifth
-from benchmarks.thresholds import foretold
+from benchmarks.thresholds import foretold, likeness
 from edge.evaluate.openset import Runs
 from edge.evaluate.site import non_mated
 from tests.test_evaluate import crowd
@@ -74,3 +74,12 @@ def test_every_way_is_told_with_its_spread() -> None:
     figures = foretold(Runs(crowd([3] * 60, dimensions=16)), np.arange(60), 40)
     assert {name.split("_", 2)[2] for name in figures} == set(FORETOLD)
     assert all(figures[f"spread_n40_{name}"].value > 0 for name in FORETOLD)
+
+
+def test_two_templates_of_one_person_are_compared_where_there_are_photographs_for_two() -> None:
+    seen = crowd([6, 7, 3, 2], dimensions=16, noise=0.0)
+    figures = likeness(Runs(seen), np.arange(4))
+    assert figures["people_with_two_templates"].value == 2
+    assert figures["one_person_least_alike"].value == pytest.approx(1)
+    most = max(seen.vectors[a] @ seen.vectors[b] for a, b in ((0, 6), (0, 13), (6, 13)))
+    assert figures["two_people_most_alike"].value == pytest.approx(most, abs=1e-6)
