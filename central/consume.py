@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
+from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -26,6 +28,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.errors import BrokerUnavailable, ConfigError
 from edge.files import check_private
+from edge.trust.refused import explain
+from edge.trust.tls import Judged
 
 EVENT_TOPICS = "hadir/v1/+/up/event"
 
@@ -99,6 +103,7 @@ class Consumer:
         self._connection = 0
         self._denied = False
         self._away = False
+        self._explained = False
         self._last: mqtt.MQTTMessageInfo | None = None
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -167,7 +172,7 @@ class Consumer:
             # Subscribed anew on every connection, because sessions begin clean.
             self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._broker.topics])
             if self._away:
-                self._away = False
+                self._away = self._explained = False
                 log.info("broker %s: connected again", self._broker.url)
         elif not self._subscribed.is_set():
             self._refuse(f"refused: {reason}")
@@ -190,6 +195,12 @@ class Consumer:
                 why,
                 self._broker.client_id,
             )
+
+    def tell_refused(self, error: ssl.SSLError) -> None:
+        """TLS failed when it was tried again: told once, where that says more than that the connection ended."""
+        if self._away and not self._explained and _explanation(self._broker, error) is not None:
+            self._explained = True
+            log.error("%s", _failure(self._broker, error))
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
@@ -243,13 +254,15 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
     )
     client.connect_timeout = ANSWER_S
     client.reconnect_delay_set(1, RECONNECT_MAX_S)
+    consumer = Consumer(broker, client)
     if scheme == "mqtts":
-        client.tls_set_context(_tls_context(broker))
+        context = _tls_context(broker)
+        context.sslsocket_class = _telling(consumer.tell_refused)
+        client.tls_set_context(context)
     elif broker.ca_file or broker.cert_file or broker.private_key_file:
         raise ConfigError(
             f"broker {broker.url!r}: certificate files are for mqtts://, and this is not encrypted"
         )
-    consumer = Consumer(broker, client)
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_PACKET_BYTES
     properties.ReceiveMaximum = MAX_IN_FLIGHT
@@ -257,9 +270,7 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
     try:
         client.connect(host, port, clean_start=True, properties=properties)
     except (OSError, ValueError) as error:
-        raise BrokerUnavailable(
-            f"broker {broker.url}: {error}; check that it runs, and its address"
-        ) from error
+        raise BrokerUnavailable(_failure(broker, error)) from error
     client.loop_start()
     try:
         consumer.wait_until_listening()
@@ -268,6 +279,39 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
         consumer.close()
         client.disconnect()
         client.loop_stop()
+
+
+def _telling(told: Callable[[ssl.SSLError], None]) -> type[Judged]:
+    """Sockets that say why TLS failed: paho, which connects again by itself, does not."""
+
+    class Telling(Judged):
+        def do_handshake(self, block: bool = False) -> None:
+            try:
+                super().do_handshake(block)
+            except ssl.SSLError as error:
+                told(error)
+                raise
+
+    return Telling
+
+
+def _failure(broker: BrokerAddress, error: Exception) -> str:
+    """What kept us from reaching the broker, and what helps."""
+    explanation = _explanation(broker, error)
+    if explanation is None:
+        return f"broker {broker.url}: {error}; check that it runs, and its address"
+    why, remedy = explanation
+    return f"broker {broker.url}: {why}; {remedy}"
+
+
+def _explanation(broker: BrokerAddress, error: Exception) -> tuple[str, str] | None:
+    if not isinstance(error, ssl.SSLError) or broker.cert_file is None:
+        return None
+    try:
+        certificate = x509.load_pem_x509_certificate(broker.cert_file.read_bytes())
+    except (OSError, ValueError):
+        return None  # it was good when the connection was prepared
+    return explain(error.reason or "", certificate, time.time())
 
 
 def _topic(message: mqtt.MQTTMessage) -> str:

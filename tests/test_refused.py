@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -11,15 +13,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from central.consume import BrokerAddress, consuming
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable
+from edge.trust.refused import explain
 from edge.uplink.client import Client, Login
 from edge.uplink.connection import Closed, Connected, Connection, Will, try_login
 from edge.uplink.reach import Dates, Tls, tls_context, try_handshake
-from edge.uplink.refused import explain
 from provisioning.authority import moment, pem
+from provisioning.deploy import write_access
 from provisioning.mosquitto import running
 from tests.fleet_broker import FleetBroker, fleet_broker
+from tests.quietly import wait_for
 
 DAY_S = 24 * 3600
 Files = tuple[Path, Path]
@@ -140,6 +145,69 @@ def test_a_board_that_slept_past_its_certificate_is_told_to_renew(broker: FleetB
     assert "refused: the certificate of door-01 ended on 20" in told
     assert "`hadir-provision renew FLEET door-01`" in told
     assert "revocation list" not in told
+
+
+def certificate_of(broker: FleetBroker, name: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(broker.certificate(name)[0].read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "renewal"),
+    [
+        ("door-01", "`hadir-provision renew FLEET door-01`"),
+        ("central-1", "`hadir-provision consumer renew FLEET central-1`"),
+        ("provision", "`hadir-provision broker FLEET`"),
+    ],
+)
+def test_whoever_it_is_is_told_how_to_come_by_another_certificate(
+    broker: FleetBroker, name: str, renewal: str
+) -> None:
+    certificate = certificate_of(broker, name)
+    told = explain("SSLV3_ALERT_CERTIFICATE_EXPIRED", certificate, time.time() + 800 * DAY_S)
+    assert told is not None
+    assert (name in told[0], renewal in told[1]) == (True, True)
+
+
+def server(broker: FleetBroker, files: Files) -> BrokerAddress:
+    files[1].chmod(0o600)
+    return BrokerAddress(
+        broker.settings.url,
+        "central-1",
+        ca_file=broker.ca_file,
+        cert_file=files[0],
+        private_key_file=files[1],
+    )
+
+
+def test_a_server_that_starts_is_told_the_same(broker: FleetBroker) -> None:
+    address = server(broker, broker.certificate("central-1"))
+    put_list(broker, time.time() - 400 * DAY_S)
+    for url, told in (
+        (address.url, "revocation list has ended, which locks out every board"),
+        ("mqtts://127.0.0.1:1", "check that it runs, and its address"),
+    ):
+        with pytest.raises(BrokerUnavailable, match=told), consuming(replace(address, url=url)):
+            raise AssertionError("it was let in")
+
+
+def test_a_server_that_is_thrown_off_says_why_it_does_not_come_back_and_says_it_once(
+    broker: FleetBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = broker.certificate("central-1")
+    put_list(broker, time.time())
+    with broker.fleet.change("test", "central-1", now_s=int(time.time())) as change:
+        change.add_consumer("central-1")
+    write_access(broker.fleet, int(time.time()))
+    with caplog.at_level(logging.INFO), consuming(server(broker, files)):
+        put_list(broker, time.time(), files)
+        with broker.with_certificate(broker.certificate("central-1")) as other:  # takes the session over
+            assert other.connected
+        wait_for(lambda: "the certificate of central-1 was revoked" in caplog.text)
+        tried = caplog.text.count("connection ended")
+        put_list(broker, time.time())
+        wait_for(lambda: "connected again" in caplog.text)
+    assert tried == 1
+    assert caplog.text.count("the certificate of central-1 was revoked") == 1
 
 
 def test_a_refusal_of_another_kind_keeps_the_brokers_own_word(broker: FleetBroker) -> None:

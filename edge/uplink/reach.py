@@ -6,7 +6,6 @@ what helps, since whoever reads it stands at a door.
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import time
@@ -19,10 +18,8 @@ from cryptography import x509
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable, ConfigError
 from edge.trust.claim import pin_of
-from edge.uplink.refused import explain
-
-REFUSED_CERTIFICATE_S = 0.5
-"""How long a refusal may take to arrive after the handshake; on a local network a few milliseconds."""
+from edge.trust.refused import explain
+from edge.trust.tls import REFUSED_CERTIFICATE_S, SPEAKS_FIRST, Judged, Stranger, TlsSocket
 
 SESSION_TAKEN_OVER = 0x8E
 """DISCONNECT's reason when another client uses the same id (MQTT 5, section 3.14.2.1)."""
@@ -149,51 +146,6 @@ def silence(broker: BrokerConfig, timeout_s: float) -> str:
     )
 
 
-class Stranger(ssl.SSLError):
-    """The other side is well-formed, and not the one that we look for."""
-
-
-SPEAKS_FIRST = "it speaks first, as no MQTT broker does"
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when its handshake fails, because paho then forgets it open."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-            self._look()
-        except BaseException:
-            self.close()
-            raise
-
-    def _look(self) -> None:
-        """What else must be so before a word is said; raises ssl.SSLError where it is not."""
-
-
-class _Judged(_TlsSocket):
-    """Waits until the broker has judged our certificate.
-
-    In TLS 1.3 our side is done before the broker has looked at it (RFC 8446, section 4.4.2.4 and appendix D). Who
-    writes at once may find the connection reset, and never reads why; so a moment is waited for the first record,
-    which is a session ticket or the refusal.
-    """
-
-    def _look(self) -> None:
-        poll, timeout_s = select.poll(), self.gettimeout()
-        poll.register(self, select.POLLIN)
-        if self.version() != "TLSv1.3" or not poll.poll(REFUSED_CERTIFICATE_S * 1000):
-            return
-        self.setblocking(False)
-        try:
-            if self.recv(1):
-                raise Stranger(SPEAKS_FIRST)
-        except ssl.SSLWantReadError:
-            pass  # a ticket: we are let in
-        finally:
-            self.settimeout(timeout_s)
-
-
 def pinned_context(pin: str) -> ssl.SSLContext:
     """TLS with nobody but the holder of this key, whatever its certificate says: for a board whose clock is wrong.
 
@@ -201,8 +153,8 @@ def pinned_context(pin: str) -> ssl.SSLContext:
     reaches anybody else.
     """
 
-    class Pinned(_TlsSocket):
-        def _look(self) -> None:
+    class Pinned(TlsSocket):
+        def look(self) -> None:
             certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             if pin_of(certificate.public_key()) != pin:
                 raise Stranger("its key is not the one that the claim names")
@@ -274,18 +226,18 @@ def tls_context(broker: BrokerConfig, tls: Tls | None = None) -> ssl.SSLContext:
     return context
 
 
-def _socket_class(context: ssl.SSLContext, dates: Dates) -> type[_Judged]:
+def _socket_class(context: ssl.SSLContext, dates: Dates) -> type[Judged]:
     """Without a clock the chain and the host name count all the same, and what ended before the floor is refused."""
     if dates.believed:
-        return _Judged
+        return Judged
     context.verify_flags |= NO_CHECK_TIME
 
-    class Undated(_Judged):
-        def _look(self) -> None:
+    class Undated(Judged):
+        def look(self) -> None:
             certificate = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             if certificate.not_valid_after_utc.timestamp() < dates.floor_s:
                 raise Stranger("its certificate had ended before this board last knew the time")
-            super()._look()
+            super().look()
 
     return Undated
 

@@ -1,8 +1,8 @@
-"""What it means that the broker does not take this board's certificate: whose it is to mend, and how.
+"""What it means that the broker does not take a certificate: whose it is to mend, and how.
 
 In TLS a broker says no more than an alert (RFC 8446, section 6.2), and Mosquitto sends the very
 same one, `certificate_expired`, for a certificate that has ended and for a revocation list that
-has: one door's trouble, or every door's. The board's own dates tell them apart.
+has: one door's trouble, or every door's. The certificate's own dates tell them apart.
 """
 
 from __future__ import annotations
@@ -24,27 +24,38 @@ def explain(alert: str, certificate: x509.Certificate, now_s: float | None) -> t
     if alert.endswith(REVOKED):
         return (
             f"refused: the certificate of {name} was revoked",
-            f"whoever revoked {name} knows why; to let a board in at this door again: "
-            f"`hadir-provision replace FLEET {name}`",
+            f"whoever revoked {name} knows why; to let another in: `hadir-provision {_another(name)}`",
         )
     if not alert.endswith(EXPIRED):
         return None
+    renew = _renewal(name)
     end_s = certificate.not_valid_after_utc.timestamp()
     ends = f"{datetime.fromtimestamp(end_s, UTC):%Y-%m-%d}"
     if now_s is not None and now_s > end_s:
         return (
             f"refused: the certificate of {name} ended on {ends}",
-            f"give it another (a board: `hadir-provision renew FLEET {name}`, and docs/claiming.md)",
+            f"give it another: `hadir-provision {renew}`",
         )
     everybody = "`hadir-provision broker FLEET`, see that the broker gets crl.pem, and set the broker's clock"
     if now_s is None:
         return (
             f"refused as expired: the certificate of {name} lasts until {ends}, and its clock does not tell whether "
             "that is over",
-            f"if it is, `hadir-provision renew FLEET {name}`, else the broker's revocation list has ended: {everybody}",
+            f"if it is, `hadir-provision {renew}`, else the broker's revocation list has ended: {everybody}",
         )
     return (
         f"refused as expired, but the certificate of {name} lasts until {ends}: the broker's revocation list has "
         "ended, which locks out every board, or the broker's clock is wrong",
         everybody,
     )
+
+
+def _renewal(name: str) -> str:
+    """The command that gives it another certificate: consumers and provisioning have names of their own."""
+    if name == "provision":
+        return "broker FLEET"
+    return f"consumer renew FLEET {name}" if name.startswith("central") else f"renew FLEET {name}"
+
+
+def _another(name: str) -> str:
+    return "consumer add FLEET NAME" if name.startswith("central") else f"replace FLEET {name}"
