@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -459,6 +460,15 @@ def test_a_mated_probe_is_missed_below_the_threshold_or_behind_somebody_else() -
     assert seen.fpir_at(0.5) == pytest.approx(100 / 101)
 
 
+def test_at_rank_1_only_who_is_behind_somebody_else_is_missed_however_unlike() -> None:
+    given = trial(similarities(-0.4, -1, 0.2), similarities(-0.5, -1, 0.3), similarities(0.1))
+    assert list(given.hits_at(openset.NO_THRESHOLD)) == [True, False, False], "the second has no face"
+    (outcome,) = openset.identify(crowd([5] * 12 + [1] * 60), lambda _: 0.5, [Cell(8, 3, 1)])
+    assert 0 <= statistics.mean(outcome.rank_1_fnir) <= statistics.mean(outcome.fnir[5.0])
+    assert openset.figures([outcome])["fnir_at_rank_1_n8_t3_f1"].values == outcome.rank_1_fnir
+    assert openset.HEADING.splitlines()[-1].index("at rank 1") < openset.line(outcome).rindex("[")
+
+
 def test_an_fpir_below_one_stranger_is_not_reported() -> None:
     seen = trial(similarities(0.9), similarities(0.1), np.linspace(0, 0.5, 333, dtype=np.float32))
     assert seen.fnir(0.3) is None
@@ -561,6 +571,7 @@ def test_cells_that_the_data_cannot_fill_are_printed_as_such() -> None:
     assert set(openset.figures([few, filled])) == {
         "fnir_at_fpir_5_n10_t3_f1",
         "fnir_at_fpir_1_n10_t3_f1",
+        "fnir_at_rank_1_n10_t3_f1",
         "fnir_at_threshold_n10_t3_f1",
         "fpir_at_threshold_n10_t3_f1",
         "probes_n10_t3_f1",

@@ -212,7 +212,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     spec = load_manifest(None).embedder("facenet+sface")
     cells = (Cell(8, 3, 1), Cell(8, 1, 3), Cell(200, 3, 1))
     outcomes = list(openset.identify(embeddings, spec.threshold, cells))
-    context = Context("hadir-edge evaluate openset people", spec, OneFace(), "people", spec.threshold)
+    larger = load_manifest(None).models["yunet_480x640"]
+    context = Context("hadir-edge evaluate openset people", spec, OneFace(), "people", spec.threshold, larger)
     return openset_report(context, embeddings, embeddings, outcomes)
 
 
@@ -256,9 +257,15 @@ def test_the_report_says_what_was_run_and_which_data_chose_what(report: str) -> 
     text = Reading(report).text
     spec = load_manifest(None).embedder("facenet+sface")
     assert "hadir-edge evaluate openset people" in text
-    for needed in (spec.id, *(model.sha256 for model in spec.models), spec.detector.sha256):
+    detectors = (
+        spec.detector.sha256,
+        spec.refiner.sha256,
+        load_manifest(None).models["yunet_480x640"].sha256,
+    )
+    for needed in (spec.id, *(model.sha256 for model in spec.models), *detectors):
         assert needed in text
     assert "View 1" in text
+    assert "second and closer looks of the detector" in text
     assert "Not measured: 200 enrolled, 3 photographs, one frame: only 12 people have 4 photographs" in text
     assert "Time per image" in text
 

@@ -282,11 +282,15 @@ def _embed(album: Album, eyes: Eyes, options: argparse.Namespace, degradation: s
 
 
 def _context(eyes: Eyes, options: argparse.Namespace) -> Context:
+    from edge.assembly import largest_detector  # noqa: PLC0415
     from edge.evaluate.report import Context  # noqa: PLC0415
+    from edge.recognition.manifest import load_manifest  # noqa: PLC0415
 
     command = shlex.join(["hadir-edge", *sys.argv[1:]])
     name = options.folder.resolve().name
-    return Context(command, eyes.spec, eyes.detector, name, _threshold(eyes, options))
+    manifest = load_manifest(options.models_dir)
+    larger = manifest.models[largest_detector(manifest)]
+    return Context(command, eyes.spec, eyes.detector, name, _threshold(eyes, options), larger)
 
 
 def _threshold(eyes: Eyes, options: argparse.Namespace) -> Callable[[int], float]:

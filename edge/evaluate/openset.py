@@ -43,6 +43,9 @@ FEW = 5
 FPIRS = (5.0, 1.0, 0.3)
 """Percent; the last is the daemon's target."""
 
+NO_THRESHOLD = NO_SIMILARITY - 1
+"""Everybody passes: what is missed then is not ranked first (rank 1 of ISO/IEC 19795-1)."""
+
 ENROLLED = (100, 200, 500, 1000)
 TEMPLATES = (1, 3)
 FRAMES = (1, 3, 5)
@@ -175,6 +178,9 @@ class Outcome:
     shipped_fpir: tuple[float, ...] = ()
     intervals: Mapping[float, Interval] = field(default_factory=dict)
     """Of FNIR, by FPIR."""
+    rank_1_fnir: tuple[float, ...] = ()
+    """Without a threshold: whose own reference is not ranked first; percent, one value a seed."""
+    rank_1_interval: Interval = (0.0, 0.0)
     shipped_fnir_interval: Interval = (0.0, 0.0)
     shipped_fpir_interval: Interval = (0.0, 0.0)
     probes: float = 0
@@ -230,6 +236,12 @@ def _outcome(cell: Cell, trials: Sequence[Trial], shipped: float, weights: Weigh
         shipped_fnir=tuple(trial.fnir_at(shipped) for trial in trials),
         shipped_fpir=tuple(trial.fpir_at(shipped) for trial in trials),
         intervals=within,
+        rank_1_fnir=tuple(trial.fnir_at(NO_THRESHOLD) for trial in trials),
+        rank_1_interval=_interval(
+            [trial.redrawn_fnir_at(NO_THRESHOLD, weights) for trial in trials],
+            [trial.missed_at(NO_THRESHOLD) for trial in trials],
+            mated,
+        ),
         shipped_fnir_interval=_interval(
             [trial.redrawn_fnir_at(shipped, weights) for trial in trials],
             [trial.missed_at(shipped) for trial in trials],
@@ -353,7 +365,8 @@ def _cannot_fill(runs: Runs, cell: Cell) -> str:
     needed = cell.templates + cell.frames
     eligible = int(np.sum(runs.sizes >= needed))
     if eligible < cell.enrolled:
-        return f"only {eligible:,} people have {needed} photographs"
+        who = {0: "nobody has", 1: "only one person has"}.get(eligible, f"only {eligible:,} people have")
+        return f"{who} {needed} photographs"
     if not np.sum(runs.sizes >= cell.frames) > cell.enrolled:
         return f"nobody with {cell.frames} photographs would be left as a stranger"
     return ""
@@ -379,6 +392,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
             **{
                 f"fnir_at_fpir_{at:g}": (values, outcome.intervals[at]) for at, values in outcome.fnir.items()
             },
+            "fnir_at_rank_1": (outcome.rank_1_fnir, outcome.rank_1_interval),
             "fnir_at_threshold": (outcome.shipped_fnir, outcome.shipped_fnir_interval),
             "fpir_at_threshold": (outcome.shipped_fpir, outcome.shipped_fpir_interval),
         }
@@ -392,11 +406,13 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
 RATE_WIDTH = 20
 
 HEADING = (
-    "FNIR in percent at three FPIRs, then FNIR and FPIR in percent at the threshold that the daemon takes\n"
-    "from the manifest; means of ten seeds, as are the counts of probes. In brackets 95 % intervals over people.\n"
+    "FNIR in percent at three FPIRs and at rank 1 (who is not ranked first, whatever the similarity), then FNIR and\n"
+    "FPIR in percent at the threshold that the daemon takes from the manifest; means of ten seeds, as are the counts\n"
+    "of probes. In brackets 95 % intervals over people.\n"
     f"{'enrolled':>8} {'templates':>9} {'frames':>6}"
     + "".join(f" {f'at {fpir:g} %':>{RATE_WIDTH}}" for fpir in FPIRS)
-    + f" {'shipped: FNIR':>{RATE_WIDTH}} {'FPIR':>{RATE_WIDTH}} {'probes':>7} {'strangers':>9}"
+    + "".join(f" {name:>{RATE_WIDTH}}" for name in ("at rank 1", "shipped: FNIR", "FPIR"))
+    + f" {'probes':>7} {'strangers':>9}"
 )
 
 
@@ -410,6 +426,7 @@ def line(outcome: Outcome) -> str:
         rate_text(outcome.fnir[fpir], outcome.intervals[fpir]) if fpir in outcome.fnir else "-"
         for fpir in FPIRS
     ]
+    rates.append(rate_text(outcome.rank_1_fnir, outcome.rank_1_interval))
     shipped = (
         rate_text(outcome.shipped_fnir, outcome.shipped_fnir_interval),
         rate_text(outcome.shipped_fpir, outcome.shipped_fpir_interval),

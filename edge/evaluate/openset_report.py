@@ -128,6 +128,7 @@ def _openset_table(filled: Sequence[Outcome], outcomes: Sequence[Outcome]) -> st
         "photographs each",
         "frames",
         *(f"FNIR % at FPIR {fpir:g} %" for fpir in FPIRS),
+        "FNIR % at rank 1",
         "shipped: FNIR %",
         "FPIR %",
         "probes",
@@ -142,6 +143,7 @@ def _openset_table(filled: Sequence[Outcome], outcomes: Sequence[Outcome]) -> st
                 rate_text(outcome.fnir[fpir], outcome.intervals[fpir]) if fpir in outcome.fnir else "–"
                 for fpir in FPIRS
             ),
+            rate_text(outcome.rank_1_fnir, outcome.rank_1_interval),
             rate_text(outcome.shipped_fnir, outcome.shipped_fnir_interval),
             rate_text(outcome.shipped_fpir, outcome.shipped_fpir_interval),
             f"{outcome.probes:,.0f}",
@@ -154,10 +156,10 @@ def _openset_table(filled: Sequence[Outcome], outcomes: Sequence[Outcome]) -> st
     return page.section(
         "Every setting",
         page.paragraph(
-            "FNIR: the share of probes of enrolled people that are not ranked first above the threshold. FPIR: "
-            "the share of strangers' probes that pass it. Rates and counts are means of ten draws of who is "
-            "enrolled. A dash: that rate would be less than one stranger. Shipped: the threshold that the daemon "
-            "takes for so many enrolled."
+            "FNIR: the share of probes of enrolled people that are not ranked first above the threshold, at rank 1 "
+            "without one. FPIR: the share of strangers' probes that pass it. Rates and counts are means of ten draws "
+            "of who is enrolled. A dash: that rate would be less than one stranger. Shipped: the threshold that the "
+            "daemon takes for so many enrolled."
         ),
         page.table(heads, rows, "FNIR and FPIR in percent, with 95 % intervals over people", "dense"),
         left_out,
@@ -204,7 +206,7 @@ def _looked_into(context: Context, probes: Embeddings, templates: Embeddings, ce
                 "Strangers who looked most like somebody enrolled, each two people once. Above "
                 f"{shipped:.3f} they would have been taken for that person in a single frame."
             ),
-            shown(_worst_strangers(probes, draws, trials, shipped), *pictures, ("stranger", "taken for")),
+            shown(_worst_strangers(probes, draws, trials, shipped), *pictures, ("stranger", "most like")),
         ),
         _openset_conditions(probes, draws, trials, shipped, cell),
     ]

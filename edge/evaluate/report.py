@@ -18,7 +18,7 @@ from edge.evaluate import page, plots
 from edge.evaluate.conditions import CONDITIONS
 from edge.evaluate.dataset import BOX, STAGES_MS, Embeddings, FindsFaces, open_photograph
 from edge.evaluate.figures import commit, machine
-from edge.recognition.manifest import EmbedderSpec
+from edge.recognition.manifest import EmbedderSpec, ModelSpec
 
 SHOWN = 12
 """Pairs of thumbnails in each section."""
@@ -37,6 +37,8 @@ class Context:
     """Its name, for people."""
     threshold: Callable[[int], float]
     """The similarity at which the daemon would decide, by number enrolled."""
+    larger: ModelSpec | None = None
+    """The detector that photographs larger than a frame were looked at with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,11 @@ def choices(context: Context) -> str:
             f"shares of the models, {', '.join(f'{weight:g}' for weight in spec.weights)}",
             "LFW's View 1 and people outside View 2 (docs/decisions/recognition.md).",
         ),
+        (
+            "second and closer looks of the detector",
+            "The same photographs, as a door sees them (docs/decisions/recognition.md); how photographs are looked at, "
+            "group pictures laid together from LFW's.",
+        ),
         ("what is taken from every vector", "The mean of LFW's people outside View 2."),
         (
             "thresholds at an FPIR, of a fold",
@@ -197,7 +204,9 @@ def choices(context: Context) -> str:
 
 def about(context: Context, probes: Embeddings, templates: Embeddings) -> str:
     spec = context.spec
-    used = (spec.detector, spec.refiner, *spec.models)
+    as_photographs = context.larger is not None and "" in (probes.degradation, templates.degradation)
+    larger = (context.larger,) if as_photographs else ()
+    used = (spec.detector, *larger, spec.refiner, *spec.models)
     models = [(model.key, f"{model.file}, sha256 {model.sha256}") for model in used]
     changed = probes.degradation or "nothing"
     enrolled = "as the probes" if templates.degradation == probes.degradation else "left as they are"
