@@ -28,7 +28,7 @@ from benchmarks.run import main, note
 from edge.assembly import Eyes, open_eyes, same_person
 from edge.camera.pictures import read_picture
 from edge.config import QualityConfig, RecognitionConfig
-from edge.evaluate.dataset import Album, nearest_to_centre, open_album
+from edge.evaluate.dataset import Album, open_album, person_meant
 from edge.evaluate.degrade import see_through_door_camera
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.thresholds import assign_roles
@@ -147,7 +147,7 @@ def lfw_trials(eyes: Eyes, folder: Path) -> list[Trial]:
 def looks_at(eyes: Eyes, album: Album, row: int, rng: np.random.Generator) -> list[Vector]:
     """A photograph through LOOKS door cameras; fewer where a face is not found or not good enough."""
     image = read_picture(album.folder / album.files[row])
-    face = nearest_to_centre(eyes.detector.detect(image), image)
+    face = person_meant(eyes.detector.detect(image), image)
     if face is None:
         return []
     degraded = (see_through_door_camera(image, face, rng) for _ in range(LOOKS))
@@ -156,7 +156,7 @@ def looks_at(eyes: Eyes, album: Album, row: int, rng: np.random.Generator) -> li
 
 def look_at(eyes: Eyes, image: Image) -> list[Vector]:
     """The vector of the face in the middle, if the daemon would embed it."""
-    face = nearest_to_centre(eyes.detector.detect(image), image)
+    face = person_meant(eyes.detector.detect(image), image)
     if face is None or examine(image, face, QualityConfig()) is not None:
         return []
     return [eyes.embedder.embed(eyes.embedder.crops(image, face))]

@@ -32,9 +32,9 @@ from edge.evaluate.dataset import (
     Embeddings,
     default_cache,
     embed_album,
-    nearest_to_centre,
     open_album,
     pair_rows,
+    person_meant,
     read_pairs,
 )
 from edge.evaluate.figures import Figure, one, write_json
@@ -205,8 +205,9 @@ class FakeEmbedder:
         return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
 
-def face_at(x: float, y: float) -> Face:
-    return Face(Box(x - 4, y - 4, x + 4, y + 4), KEYPOINTS, 0.9)
+def face_at(x: float, y: float, width_px: float = 8) -> Face:
+    half = width_px / 2
+    return Face(Box(x - half, y - half, x + half, y + half), KEYPOINTS, 0.9)
 
 
 @pytest.mark.parametrize("level", ["", "images"])
@@ -238,8 +239,16 @@ def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path: Path) -> Non
 def test_the_person_is_the_face_nearest_to_the_centre() -> None:
     image: Image = np.zeros((100, 200, 3), np.uint8)
     middle = face_at(90, 60)
-    assert nearest_to_centre((face_at(20, 50), middle, face_at(100, 90)), image) is middle
-    assert nearest_to_centre((), image) is None
+    assert person_meant((face_at(20, 50), middle, face_at(100, 90)), image) is middle
+    assert person_meant((), image) is None
+
+
+def test_a_bystander_far_behind_is_not_the_person_however_near_to_the_centre() -> None:
+    image: Image = np.zeros((100, 200, 3), np.uint8)
+    person, bystander = face_at(60, 50, width_px=40), face_at(100, 50, width_px=15)
+    beside = face_at(98, 50, width_px=17)
+    assert person_meant((person, bystander), image) is person
+    assert person_meant((person, beside), image) is beside, "nearly half as wide: size alone does not tell"
 
 
 def test_a_photograph_without_a_face_is_marked_and_is_like_nobody(tmp_path: Path) -> None:

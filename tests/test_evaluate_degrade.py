@@ -190,6 +190,12 @@ def test_a_face_in_the_corner_of_a_large_picture_lies_whole_in_the_frame(corner:
     assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=6)
 
 
+def test_around_the_photograph_nothing_changes_from_top_to_bottom_that_could_be_a_face() -> None:
+    seen = degrade(portrait(), FACE, "Ann/1.jpg", "door").astype(float)
+    above, below = (seen[rows].mean(axis=0) for rows in (slice(0, 40), slice(-40, None)))
+    assert np.abs(above - below).max() < 6, "but for the noise"
+
+
 def test_a_door_camera_is_noisy_and_no_two_exposures_are_alike() -> None:
     plain: Image = np.full((300, 300, 3), 128, np.uint8)
     door = [degrade(plain, FACE, f"Ann/{n}.jpg", "door")[200:280, 280:360] for n in range(20)]

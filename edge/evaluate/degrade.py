@@ -38,8 +38,9 @@ FRAME_PX = (640, 480)
 JITTER_PX = 16
 """So far the photograph's middle may lie from the frame's: one cell of the detector at its coarsest."""
 
-SURROUND_PX = (16, 12)
-"""What is made up around the photograph has no more detail than so many pixels; it shows no face."""
+SURROUND_PX = (16, 1)
+"""What is made up around the photograph has so many colours from left to right, and one from top to bottom: with
+16 by 12, in 16 of 5,858 frames all of it was found as one face of 180 to 470 px, nearer to the middle than the true."""
 
 SOFT_PX = 9
 """Over so many pixels the photograph goes over into it."""
@@ -100,7 +101,7 @@ def _into_frame(small: Image, face: Face, scale: float, shift: NDArray[np.float6
 
 
 def _framed(small: Image, corner: tuple[int, int]) -> Image:
-    """The photograph in a frame that it fills itself, enlarged, upside down and blurred: no second face."""
+    """The photograph in a frame filled with the mean colours of its columns: no second face."""
     move = np.array([[1, 0, corner[0]], [0, 1, corner[1]]], np.float64)
     sharp = cv2.warpAffine(small, move, FRAME_PX)
     inside = cv2.warpAffine(np.ones(small.shape[:2], np.float32), move, FRAME_PX)
@@ -108,7 +109,7 @@ def _framed(small: Image, corner: tuple[int, int]) -> Image:
     share = np.asarray(cv2.blur(cv2.erode(inside, np.ones((SOFT_PX, SOFT_PX))), (SOFT_PX, SOFT_PX)))[
         ..., None
     ]
-    coarse = cv2.resize(small[::-1], SURROUND_PX, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(small, SURROUND_PX, interpolation=cv2.INTER_AREA)
     surround = cv2.resize(coarse, FRAME_PX, interpolation=cv2.INTER_CUBIC)
     return np.asarray(share * sharp + (1 - share) * surround + 0.5, np.uint8)
 
