@@ -23,7 +23,7 @@ from edge.assembly import Eyes, open_eyes
 from edge.camera.pictures import read_picture
 from edge.config import RecognitionConfig
 from edge.errors import BadImage
-from edge.evaluate.dataset import NO_SIMILARITY, nearest_to_centre, open_album
+from edge.evaluate.dataset import NO_SIMILARITY, open_album, person_meant
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.thresholds import assign_roles
 from edge.records import Face, Image, Points, Vector
@@ -71,7 +71,7 @@ def two_shots_each(eyes: Eyes, folder: Path) -> Iterator[tuple[Shot, Shot]]:
         shots = [
             (image, face)
             for image in images
-            if (face := nearest_to_centre(eyes.stills.detect(image), image)) is not None
+            if (face := person_meant(eyes.stills.detect(image), image)) is not None
         ]
         if len(shots) == 2:  # noqa: PLR2004 - both
             yield shots[0], shots[1]

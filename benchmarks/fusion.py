@@ -1,6 +1,6 @@
 """Whether some looks should count for more than others, in a probe and in a reference; how many are enough.
 
-The daemon's plain mean against weighted ones (`benchmarks.weights`), on LFW people who have
+The plain mean against weighted ones (`benchmarks.weights`), the daemon's among them, on LFW people who have
 a part in choosing settings:
 
 - `door_2` and `door_3`: two and three photographs of a person through `--degrade door` as a
@@ -40,8 +40,8 @@ from edge.evaluate.dataset import (
     Embeddings,
     default_cache,
     embed_album,
-    nearest_to_centre,
     open_album,
+    person_meant,
 )
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.openset import SEEDS, Cell, Draw, Fused, Runs, Trial, draw, run_trial
@@ -170,7 +170,7 @@ def walkers(eyes: Eyes, album: Album, choosing: People) -> Iterator[tuple[NDArra
     for who in np.random.default_rng(SEED).permutation(len(people))[:WALKERS]:
         first, second = (album.folder / album.files[row] for row in people[who][:2])
         image = read_picture(first)
-        face = nearest_to_centre(eyes.stills.detect(image), image)
+        face = person_meant(eyes.stills.detect(image), image)
         if face is not None:
             yield eyes.embedder.embed(eyes.embedder.crops(image, face)), second
 
@@ -182,7 +182,7 @@ Look = tuple[NDArray[np.float32], tuple[float, ...]]
 def good_looks(eyes: Eyes, photo: Path, seed: int) -> Iterator[Look]:
     """Those at somebody who walks to the door which the daemon would embed."""
     picture = read_picture(photo)
-    face = nearest_to_centre(eyes.stills.detect(picture), picture)
+    face = person_meant(eyes.stills.detect(picture), picture)
     if face is None:
         return
     for image in render_walkpast(photo, face.box, seed, FRAMES, frames_per_s=FRAMES_PER_S):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.recognition import match
+
 Floats = NDArray[np.float32]
 
 MIDDLE_GREY, SPREAD_GREY = 115.0, 40.0
@@ -47,7 +49,7 @@ def fuse_by(way: Way, looks: Looks) -> Floats:
 
 
 def plain(looks: Looks) -> Floats:
-    """All alike, as the daemon does."""
+    """All alike."""
     return np.ones(looks.found.shape, np.float32)
 
 
@@ -55,6 +57,15 @@ def agreement(looks: Looks) -> Floats:
     """Of each look with the mean of its run: the cosine, if above zero."""
     cosines = np.einsum("rld,rd->rl", looks.vectors, fuse_by(plain, looks))
     return np.asarray(np.maximum(cosines, 0), np.float32)
+
+
+def as_the_daemon(looks: Looks) -> Floats:
+    """Of each look with the others of its run, squared, and never quite nothing."""
+    weights = np.zeros(looks.found.shape, np.float32)
+    for row, there in enumerate(looks.found):
+        if there.any():
+            weights[row, there] = match.agreement(looks.vectors[row, there])
+    return weights
 
 
 def but_the_least(values: Floats, found: NDArray[np.bool_]) -> Floats:
@@ -85,6 +96,7 @@ WAYS: Mapping[str, Way] = {
     "frontal": lambda looks: 1 - np.minimum(looks.measures["yaw"], LARGEST_YAW),
     "light": light,
     "agreement": agreement,
+    "as_the_daemon": as_the_daemon,
     "but_least_alike": lambda looks: but_the_least(agreement(looks), looks.found),
     "only_sharpest": lambda looks: only_the_best(looks.measures["sharpness"], looks.found),
 }

@@ -204,6 +204,26 @@ def test_with_one_person_enrolled_the_runner_up_is_as_far_as_can_be() -> None:
 
 def test_the_fusion_of_vectors_is_a_unit_vector() -> None:
     assert float(np.linalg.norm(fuse([ANNA, BUDI, STRANGER]))) == pytest.approx(1)
+    assert fuse([ANNA]) == pytest.approx(ANNA)
+
+
+def test_of_two_vectors_neither_counts_for_more() -> None:
+    half = fuse([ANNA, BUDI])
+    assert float(half @ ANNA) == pytest.approx(float(half @ BUDI))
+
+
+def test_a_photograph_of_somebody_else_among_three_hardly_moves_a_template() -> None:
+    again = fuse([ANNA, ANNA, BUDI])
+    towards_anna, towards_budi = (float(again @ vector) for vector in (ANNA, BUDI))
+    plain = (2 * ANNA + BUDI) / np.linalg.norm(2 * ANNA + BUDI)
+    assert towards_anna > 0.99 > float(plain @ ANNA)
+    assert towards_budi < float(plain @ BUDI)
+
+
+def test_vectors_that_agree_in_nothing_still_have_a_mean() -> None:
+    opposed = fuse([ANNA, -ANNA, BUDI])
+    assert np.isfinite(opposed).all()
+    assert float(opposed @ BUDI) == pytest.approx(1, abs=1e-3)
 
 
 def test_whoever_watches_sees_how_a_track_stands_and_changes_nothing_by_looking() -> None:

@@ -52,6 +52,7 @@ from edge.evaluate.rates import (
     threshold_admitting,
 )
 from edge.recognition.align import ARCFACE_POINTS
+from edge.recognition.match import fuse
 from edge.records import Box, Face, Image, Points, Vector
 
 ROOT = Path(__file__).parent.parent
@@ -491,12 +492,10 @@ def test_references_are_the_first_photographs_and_probes_the_runs_after_them() -
     first = runs.first(everyone, 3)
     assert list(first.owners) == [0, 2, 3]
     vectors = crowd(sizes).vectors
-    mean = vectors[:3].mean(axis=0)
-    assert first.vectors[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+    assert first.vectors[0] == pytest.approx(fuse(list(vectors[:3])), abs=1e-6)
     probes = runs.fused(3, 2)
     assert list(probes.owners) == [0, 0, 3, 3, 3], "one photograph that is left over makes no run"
-    mean = vectors[5:7].mean(axis=0)
-    assert probes.vectors[1] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+    assert probes.vectors[1] == pytest.approx(fuse(list(vectors[5:7])), abs=1e-6)
 
 
 def test_the_enrolled_are_the_first_of_the_seeds_permutation_and_all_others_are_strangers() -> None:

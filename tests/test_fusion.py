@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fusion import DOOR, anew, difference, of_people, together, walk_trial
-from benchmarks.weights import WAYS, Looks, agreement, fuse_by, only_the_best, plain
+from benchmarks.weights import WAYS, Looks, agreement, as_the_daemon, fuse_by, only_the_best, plain
 from edge.evaluate.bootstrap import draw_people
 from edge.evaluate.conditions import NAMES
 from edge.evaluate.openset import Cell, Runs, draw, run_trial
@@ -31,9 +31,16 @@ def weights(name: str, seen: Looks) -> list[float]:
     return list(WAYS[name](seen)[0])
 
 
-def test_the_plain_mean_is_what_the_daemon_fuses() -> None:
-    seen = looks(UP, ASLANT, RIGHT)
-    assert fuse_by(plain, seen)[0] == pytest.approx(fuse(list(seen.vectors[0])))
+@pytest.mark.parametrize("seen", [looks(UP, ASLANT, RIGHT), looks((0.8, 0.6), ASLANT, UP)])
+def test_what_agrees_with_the_others_counts_as_it_does_for_the_daemon(seen: Looks) -> None:
+    assert fuse_by(as_the_daemon, seen)[0] == pytest.approx(fuse(list(seen.vectors[0])))
+    assert not np.allclose(fuse_by(plain, seen), fuse_by(as_the_daemon, seen), atol=1e-3)
+
+
+def test_of_runs_that_differ_in_length_only_what_is_there_has_a_weight() -> None:
+    seen = looks(UP, ASLANT, RIGHT, found=2)
+    assert list(as_the_daemon(seen)[0]) == pytest.approx([0.8**2, 0.8**2, 0])
+    assert not as_the_daemon(looks(UP, RIGHT, found=0)).any()
 
 
 def test_a_look_that_is_not_there_counts_nothing_whatever_was_measured_of_it() -> None:
@@ -96,7 +103,7 @@ def test_only_the_photographs_of_those_chosen_are_left() -> None:
 def test_a_draw_fused_anew_by_the_plain_mean_is_the_same_draw() -> None:
     seen = crowd([3] * 30, dimensions=8, noise=0.3)
     drawn = draw(Runs(seen), Runs(seen), Cell(10, 1, 2), seed=0)
-    again = anew(drawn.probes, seen, plain)
+    again = anew(drawn.probes, seen, plain)  # of two, both count alike
     assert again.vectors == pytest.approx(drawn.probes.vectors, abs=1e-6)
     assert again.rows.tolist() == drawn.probes.rows.tolist()
 

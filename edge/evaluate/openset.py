@@ -3,7 +3,7 @@
 The protocol, fixed so that figures compare: for each seed 0 to 9, numpy's
 `default_rng(seed)` permutes the sorted list of the people with at least
 templates + frames photographs, and the first N are enrolled. A reference is the fused
-(normalised mean) vector of a person's lowest-numbered `templates` photographs; each
+(`edge.recognition.match.fuse`) vector of a person's lowest-numbered `templates` photographs; each
 further disjoint run of `frames` photographs, fused, is a mated probe. Every such run of
 everyone who is not enrolled, from their first photograph on, is a stranger's probe. The
 threshold lets at most the given share of strangers' probes pass (FPIR); FNIR is the share
