@@ -50,7 +50,7 @@ class Enrolment:
 
 
 def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> Enrolment:
-    """Make the unit-length mean of the embeddings of a person's photographs.
+    """Fuse the embeddings of a person's photographs into one template.
 
     Raises:
         InputError: the id or a file cannot be used as it is.
