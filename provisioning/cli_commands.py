@@ -17,11 +17,19 @@ from edge.trust.jws import parse_members
 from edge.trust.members import integer, text
 from provisioning.cli_claims import add_fleet
 from provisioning.commands import LIFETIME_S, give
-from provisioning.consumers import renew_consumer
-from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.entries import Given
 from provisioning.fleet import Fleet, open_fleet
-from provisioning.handover import Handover, Stage, announce, finish, missing, switch, uncertified
+from provisioning.handover import (
+    Handover,
+    Stage,
+    alone,
+    announce,
+    finish,
+    missing,
+    switch,
+    take_over,
+    uncertified,
+)
 from provisioning.link import spread
 from provisioning.rotation import begin
 from provisioning.serve import attend, await_answer, reported_keys
@@ -97,6 +105,12 @@ def _rotate(options: argparse.Namespace) -> int:
 
 def _rotate_fleet(options: argparse.Namespace) -> None:
     fleet = open_fleet(options.fleet, offline=options.offline)
+    with alone(fleet):
+        _go_on(fleet, options)
+
+
+def _go_on(fleet: Fleet, options: argparse.Namespace) -> None:
+    """The next step of a handover, or what an earlier run of it has left to do."""
     stage = Handover.of(fleet).stage
     if options.finish and stage is Stage.NONE:
         raise InputError(f"{options.fleet}: no handover is under way that could be finished")
@@ -109,17 +123,17 @@ def _rotate_fleet(options: argparse.Namespace) -> None:
         version = Handover.of(fleet).version
         _wait_until(fleet, options.wait_s, lambda: not missing(fleet, reported_keys(fleet), version))
         fleet, handover = switch(fleet, reported_keys(fleet), int(time.time()))
-        write_broker(fleet, BrokerSettings.of(fleet), int(time.time()))
-        for consumer in fleet.registry.consumers():
-            if consumer.revoked_s is None:
-                renew_consumer(fleet, consumer.name, now_s=int(time.time()))
+        take_over(fleet, int(time.time()))
         spread(fleet, int(time.time()))
         print(f"switched: keys document {handover.version}; root key {fleet.root_thumbprint}")
         print(
             "copy the folders of consumers/ to their servers, and the broker's where it runs elsewhere; boards rotate"
         )
         print("to certificates of the new authority while `serve` runs. Then: rotate-fleet --finish")
-    elif options.finish:
+        return
+    take_over(fleet, int(time.time()))
+    spread(fleet, int(time.time()))
+    if options.finish:
         version = Handover.of(fleet).version
         _wait_until(
             fleet,

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -97,6 +99,20 @@ def renew_consumer(fleet: Fleet, name: str, *, now_s: int) -> Path:
     write_durably(folder / CERTIFICATE_FILE, (pem(certificate) + authority.chain).encode(), 0o644)
     write_durably(folder / RECEIPT_FILE, _unencrypted(receipt))
     return folder
+
+
+def is_current(fleet: Fleet, name: str) -> bool:
+    """Whether a consumer's folder has a certificate of the present authority, and the receipt key of now."""
+    folder = fleet.folder / "consumers" / name
+    try:
+        certificate = x509.load_pem_x509_certificates(
+            read_bounded(folder / CERTIFICATE_FILE, _MAX_FILE_BYTES)
+        )[0]
+        certificate.verify_directly_issued_by(fleet.certificate("issuing"))
+        receipt = read_bounded(folder / RECEIPT_FILE, _MAX_FILE_BYTES)
+    except (OSError, ValueError, InvalidSignature):
+        return False
+    return receipt == _unencrypted(fleet.store.elliptic(RECEIPT))
 
 
 def active_consumer(fleet: Fleet, name: str) -> Consumer:

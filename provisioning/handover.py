@@ -14,8 +14,10 @@ written; so whoever is cut off runs it again and writes the very same document.
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from edge.errors import InputError
+from edge.errors import AlreadyRunning, InputError
 from edge.files import read_bounded, sync_folder, write_durably
 from edge.trust.fleetkeys import (
     ENROL,
@@ -39,6 +41,8 @@ from edge.trust.fleetkeys import (
 )
 from edge.trust.jws import VerificationKey, jwk_of, parse_object
 from provisioning.authority import PROVISION, Role, make_issuing, make_root, moment, pem
+from provisioning.consumers import is_current, renew_consumer
+from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.entries import ClaimState
 from provisioning.fleet import (
     CA,
@@ -55,6 +59,7 @@ from provisioning.fleet import (
 from provisioning.steps import FleetStep, reached
 
 SETTING = "handover"
+LOCK_FILE = "handover.lock"
 SIGNING = tuple(use for use in USES if use not in (ROOT, ENROL))
 KEPT = frozenset({"gallery"})
 """Uses whose old keys stay listed to the end: galleries that boards have on their disks are signed by them."""
@@ -87,6 +92,22 @@ class Handover:
         if stored is None:
             return cls(Stage.NONE, 0, 0)
         return cls(Stage(stored["stage"]), stored["version"], stored["at_s"])
+
+
+@contextmanager
+def alone(fleet: Fleet) -> Iterator[None]:
+    """For one command at a time: two that begin together would each announce keys, and list them twice.
+
+    Raises AlreadyRunning.
+    """
+    with (fleet.folder / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(
+                f"{fleet.folder}: another `hadir-provision rotate-fleet` is at work; let it end first"
+            ) from error
+        yield
 
 
 def announce(fleet: Fleet, now_s: int) -> Handover:
@@ -141,6 +162,18 @@ def switch(fleet: Fleet, reported: Mapping[str, int], now_s: int) -> tuple[Fleet
     _certify_provision(switched, now_s)
     _cancel_claims(switched, now_s)
     return switched, _done(switched, Stage.SWITCHED, handover, now_s)
+
+
+def take_over(fleet: Fleet, now_s: int) -> None:
+    """Give the broker and the servers certificates of the present authority, where they have none yet.
+
+    To be called in every run from the switch on: it may have been cut off just before, and once it is finished no board
+    would believe the broker. Raises InputError or KeyFileError.
+    """
+    write_broker(fleet, BrokerSettings.of(fleet), now_s)
+    for consumer in fleet.registry.consumers():
+        if consumer.revoked_s is None and not is_current(fleet, consumer.name):
+            renew_consumer(fleet, consumer.name, now_s=now_s)
 
 
 def finish(fleet: Fleet, reported: Mapping[str, int], now_s: int) -> Handover:

@@ -10,14 +10,17 @@ import pytest
 from cryptography import x509
 
 from edge import steps
-from edge.errors import InputError
+from edge.errors import AlreadyRunning, InputError
 from edge.records import Direction
 from edge.trust.fleetkeys import load_keys_document
+from provisioning import cli_commands
 from provisioning.authority import pem
+from provisioning.cli import main
 from provisioning.commands import give
-from provisioning.deploy import BrokerSettings, write_broker
+from provisioning.consumers import add_consumer, is_current
+from provisioning.deploy import BrokerSettings, default_folder, write_broker
 from provisioning.fleet import KEYS_FILE, Fleet, open_fleet
-from provisioning.handover import Handover, Stage, announce, finish, switch, uncertified
+from provisioning.handover import Handover, Stage, alone, announce, finish, switch, uncertified
 from provisioning.link import spread
 from provisioning.serve import reported_keys
 from provisioning.steps import FleetStep
@@ -25,6 +28,7 @@ from tests.claiming import NOW_S, new_fleet
 from tests.cuts import Cut
 from tests.fleet_broker import FleetBroker, fleet_broker
 from tests.quietly import claimed, desk, running, settled, wait_for
+from tests.test_broker import reachable
 
 
 @pytest.fixture
@@ -124,6 +128,46 @@ def test_no_step_is_taken_before_every_board_is_ready_for_it(fleet: Fleet) -> No
     fleet, _ = switch(fleet, {"door-01": 2}, NOW_S)
     with pytest.raises(InputError, match="door-01: has not taken the new keys"):
         finish(fleet, {"door-01": 2}, NOW_S)
+
+
+def issuers(fleet: Fleet) -> set[x509.Name]:
+    """Of what the broker and its server show."""
+    files = ("broker/server.crt", "consumers/central-1/consumer.crt")
+    return {x509.load_pem_x509_certificates((fleet.folder / one).read_bytes())[0].issuer for one in files}
+
+
+def test_a_switch_that_is_cut_off_before_broker_and_servers_have_theirs_goes_on_there(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: they never got any, and when it was finished no board believed the broker."""
+    monkeypatch.setenv("HADIR_PASSPHRASE", "correct horse battery staple")
+    monkeypatch.setattr(cli_commands, "attend", lambda *_: None)  # no broker runs here
+    now_s = int(time.time())
+    reachable(fleet.folder)
+    write_broker(fleet, BrokerSettings(("broker.local",), folder=default_folder(fleet)), now_s)
+    add_consumer(fleet, "central-1", now_s=now_s)
+    announce(fleet, now_s)
+    fleet, _ = switch(fleet, {}, now_s)
+    issuer = fleet.certificate("issuing").subject
+    assert issuers(fleet) != {issuer}, "and here it was cut off"
+    assert main(["rotate-fleet", str(fleet.folder)]) == 0
+    assert issuers(fleet) == {issuer}
+    assert is_current(fleet, "central-1")
+    before = [issued.serial for issued in fleet.registry.certificates("central-1")]
+    assert main(["rotate-fleet", str(fleet.folder), "--finish"]) == 0
+    assert issuers(fleet) == {issuer}
+    assert [issued.serial for issued in fleet.registry.certificates("central-1")] == before
+    assert "finished: keys document 4" in capsys.readouterr().out
+
+
+def test_of_two_who_change_all_keys_at_once_the_second_is_told_to_wait(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: each announced next keys, the document listed them twice, and no command opened the fleet again."""
+    with alone(fleet):
+        assert main(["rotate-fleet", str(fleet.folder)]) == AlreadyRunning.exit_code
+    assert "another `hadir-provision rotate-fleet` is at work" in capsys.readouterr().err
+    assert Handover.of(fleet).stage is Stage.NONE
 
 
 @pytest.fixture
