@@ -1,16 +1,16 @@
-"""Whether some looks should count for more than others, in a probe and in a reference; how many are enough.
+"""Whether other looks should count for more, in a probe and in a reference; how many are enough.
 
-The plain mean against weighted ones (`benchmarks.weights`), the daemon's among them, on LFW people who have
+Other weights (`benchmarks.weights`) against the daemon's own, by agreement, on LFW people who have
 a part in choosing settings:
 
 - `door_2` and `door_3`: two and three photographs of a person through `--degrade door` as a
   probe, one photograph as reference; `references_3`: three photographs as reference, one
   through the door as a probe. FNIR at FPIR 0.3 %, the ten draws of `edge.evaluate.openset`.
-- `walk_first_5` and `walk`: the first five good looks of a rendered walk, and all of them,
+- `walk_first_5` and `walk_all`: the first five good looks of a rendered walk, and all of them,
   against another photograph of the walker. All walkers are enrolled, and the threshold is
   the manifest's for so many. Other parts of a walk say how soon evidence is enough.
 
-A difference is in points of FNIR to the plain mean; below zero is better. Its interval draws
+A difference is in points of FNIR to the daemon's way; below zero is better. Its interval draws
 people anew.
 """
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import data_folder
 from benchmarks.run import main, note
-from benchmarks.weights import WAYS, Looks, Way, fuse_by, plain
+from benchmarks.weights import WAYS, Looks, Way, as_the_daemon, fuse_by
 from demo.walkpast import render_walkpast
 from edge.assembly import Eyes, open_eyes
 from edge.camera.pictures import read_picture
@@ -88,7 +88,7 @@ def of_door(eyes: Eyes, album: Album, choosing: People) -> dict[str, Figure]:
         draws = [draw(seen, enrolled, cell, seed) for seed in SEEDS]
         if any(len(drawn.references.owners) < cell.enrolled for drawn in draws):
             raise InputError(f"{album.folder}: too few people for {cell.enrolled} enrolled")
-        whole = [run_trial(drawn) for drawn in draws]
+        whole = [run_trial(drawn) for drawn in draws]  # as the daemon fuses
         figures[f"{name}_fnir"] = one(statistics.mean(map(fnir, whole)), "%")
         for way_name, way in WAYS.items():
             trials = [run_trial(weighted(drawn, door, clear, way)) for drawn in draws]
@@ -123,7 +123,7 @@ def anew(fused: Fused, embeddings: Embeddings, way: Way) -> Fused:
 
 
 def difference(trials: Sequence[Trial], whole: Sequence[Trial], weights: Weights) -> Figure:
-    """Of FNIR at FPIR, to the plain mean, in points; means of the seeds."""
+    """Of FNIR at FPIR, to what is shipped, in points; means of the seeds."""
     pairs = list(zip(trials, whole, strict=True))
     points = statistics.mean(fnir(way) - fnir(other) for way, other in pairs)
     redrawn = [way.redrawn_fnir(FPIR, weights) - other.redrawn_fnir(FPIR, weights) for way, other in pairs]
@@ -153,7 +153,7 @@ def of_walks(eyes: Eyes, album: Album, choosing: People) -> dict[str, Figure]:
         "walk_good_looks": one(float(np.median(looks.found.sum(axis=1))), ""),
     }
     for name, which in PARTS.items():
-        whole = walk_trial(looks.part(which), enrolled, plain)
+        whole = walk_trial(looks.part(which), enrolled, as_the_daemon)
         redrawn = whole.redrawn_fnir_at(threshold, weights)
         figures[f"walk_{name}_fnir"] = one(whole.fnir_at(threshold), "%", interval(redrawn))
         for way_name, way in WAYS.items() if name in ("first_5", "all") else ():

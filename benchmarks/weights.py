@@ -89,6 +89,7 @@ def light(looks: Looks) -> Floats:
 
 
 WAYS: Mapping[str, Way] = {
+    "plain": plain,
     "width": lambda looks: looks.measures["face_px"],
     "width_squared": lambda looks: looks.measures["face_px"] ** 2,
     "sharpness_quarter": lambda looks: looks.measures["sharpness"] ** 0.25,
@@ -96,8 +97,7 @@ WAYS: Mapping[str, Way] = {
     "frontal": lambda looks: 1 - np.minimum(looks.measures["yaw"], LARGEST_YAW),
     "light": light,
     "agreement": agreement,
-    "as_the_daemon": as_the_daemon,
     "but_least_alike": lambda looks: but_the_least(agreement(looks), looks.found),
     "only_sharpest": lambda looks: only_the_best(looks.measures["sharpness"], looks.found),
 }
-"""All but the plain mean, with which they are compared."""
+"""All but the daemon's own, with which they are compared."""
