@@ -77,8 +77,9 @@ torture: develop ## kill board, server and broker at every point and at random, 
 	$(RUN) -m torture.receipts $(RECEIPTS)
 
 .PHONY: hostile
-hostile: develop ## 10,000 hostile messages on every topic: nobody falls, none is believed, none is lost
+hostile: develop ## 10,000 hostile messages on every topic, and on who somebody is: none is believed, none is lost
 	$(RUN) -m torture.hostile $(HOSTILE)
+	$(RUN) -m torture.hostile_identity
 
 .PHONY: torture-identity
 torture-identity: develop ## kill board, desk and administrator at every point of claim and rotations (TORTURE="--lives 2")

@@ -312,3 +312,12 @@ def test_what_has_changed_is_announced_at_once(outbox: Outbox) -> None:
 )
 def test_a_plus_stands_for_one_level(topic_filter: str, topic: str, does: bool) -> None:
     assert matches(topic_filter, topic) is does
+
+
+def test_a_refusal_is_told_for_each_receiver(caplog: pytest.LogCaptureFixture) -> None:
+    """Regression: after a forged keys document the log said nothing of a forged command."""
+    down = Downlink([Recording("keys"), Recording("command")])
+    for topic in ("keys", "command"):
+        down.deliver(Incoming(topic, b"forged", retained=False), lambda _: None)
+    assert ["down/keys" in caplog.messages[0], "down/command" in caplog.messages[1]] == [True, True]
+    assert down.refused == {"bad-signature": 2}

@@ -91,6 +91,7 @@ class Downlink:
         self._receivers = tuple(receivers)
         self._unsent: deque[Outgoing] = deque(maxlen=MAX_UNSENT)
         self._sent: dict[int, Outgoing] = {}
+        self._told: set[tuple[str, str]] = set()
         self.refused: Counter[str] = Counter()
         """Messages that were not believed, by reason; "unasked" for topics that nobody takes."""
 
@@ -130,12 +131,13 @@ class Downlink:
         """Give a message to its receiver. Never raises for what is in the message."""
         receiver = self._receiver_of(incoming.topic)
         if receiver is None:
-            self._refuse("unasked", f"nobody takes down/{incoming.topic[:64]}")
+            self._refuse("unasked", "", f"nobody takes down/{incoming.topic[:64]}")
             return
         try:
             receiver.receive(incoming, send)
         except TokenRefused as refused:
-            self._refuse(refused.reason, f"down/{incoming.topic[:64]}: {refused}")
+            about = incoming.topic.partition("/")[0]
+            self._refuse(refused.reason, about, f"down/{incoming.topic[:64]}: {refused}")
 
     def _receiver_of(self, topic: str) -> Receiver | None:
         for receiver in self._receivers:
@@ -143,10 +145,11 @@ class Downlink:
                 return receiver
         return None
 
-    def _refuse(self, reason: str, why: str) -> None:
-        """Told once for each reason, and counted: whoever can publish there must not fill the journal."""
+    def _refuse(self, reason: str, about: str, why: str) -> None:
+        """Told once for each reason and receiver, and counted: whoever can publish must not fill the journal."""
         self.refused[reason] += 1
-        if self.refused[reason] == 1:
+        if (about, reason) not in self._told:
+            self._told.add((about, reason))
             log.warning("broker: a message is not believed, and changed nothing: %s", why)
 
 
