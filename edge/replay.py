@@ -28,7 +28,7 @@ import numpy as np
 
 from edge.annotate import Look, Mark, annotate
 from edge.assembly import Guard, build_road, open_eyes, open_gallery, open_liveness, threshold_for
-from edge.camera import STREAM_SCHEMES, open_camera
+from edge.camera import is_stream, open_camera
 from edge.camera.replay import claimed_frames
 from edge.clip import ClipWriter, frames_per_s, new_clip
 from edge.config import (
@@ -150,7 +150,7 @@ def show(config: Config | None, source: str, out: Path | None, *, as_json: bool)
     Raises:
         FixSetup: source, clip or the board's own files cannot be used.
     """
-    if source.startswith(STREAM_SCHEMES):
+    if is_stream(source):
         # Not repeated: it may have a password in it.
         raise InputError("replay plays recordings, not streams; record the stream (rtsp://…) to a file first")
     claimed = claimed_frames((source,), 0.0 if config is None else config.camera.frames_per_s)

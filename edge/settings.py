@@ -162,7 +162,7 @@ def allowed(hint: Any) -> str:
 def _shown(value: Any) -> str:
     """A value as it is repeated in a message: not at length, and without the password of a URL."""
     try:
-        text = re.sub(r"//[^/\s]*@", "//…@", repr(value))
+        text = re.sub(r"//\S*@", "//…@", repr(value))
     except ValueError:  # sys.set_int_max_str_digits
         return "a number of thousands of digits"
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
+from edge.config import QualityConfig
 from edge.errors import BadImage, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery
 from edge.recognition.match import best_match, fuse
@@ -118,7 +119,8 @@ def _refuse_unfit(image: Image, face: Face, photo: Path) -> None:
         raise NotEnrollable(
             f"{photo}: the picture lies on its side or its head; turn it upright and save it so"
         )
-    if abs(quality.yaw) > 0.6 or abs(quality.roll_deg) > 35:  # noqa: PLR2004 - the board's own defaults
+    limits = QualityConfig()
+    if abs(quality.yaw) > limits.max_yaw or abs(quality.roll_deg) > limits.max_roll_deg:
         raise NotEnrollable(f"{photo}: the face is turned away; take a picture from the front")
 
 

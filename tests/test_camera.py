@@ -703,6 +703,29 @@ def test_a_stream_that_ends_is_an_unavailable_camera_because_a_camera_does_not_e
             camera.read()
 
 
+@pytest.mark.parametrize("source", ["http://user:secret@127.0.0.1/v.mjpg", "RTMP://user:secret@cam/x"])
+def test_an_address_that_is_not_played_is_refused_without_its_password(source: str) -> None:
+    """Regression: it was looked for as a file, and named as it stands in the log."""
+    with pytest.raises(InputError, match="only rtsp:// and rtsps:// are played") as refused:
+        replay.clips_of([source], 0.0)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["secret", "sec/ret", "s@cret/secret@secret"])
+def test_no_password_shows_however_it_is_written(password: str) -> None:
+    """Regression: with a stroke in it that is no %2F, it stood in the log, and in what the server was told."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    camera = open_camera(
+        CameraConfig(sources=(f"RTSP://user:{password}@127.0.0.1:{port}/door",)), threading.Event()
+    )
+    with pytest.raises(
+        CameraUnavailable, match=f"rtsp://127.0.0.1:{port}/door: the stream does not open"
+    ) as refused:
+        camera.open()
+    assert "ret" not in str(refused.value)
+
+
 def test_a_stream_that_nobody_serves_is_unavailable_and_the_message_keeps_the_password() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]

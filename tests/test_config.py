@@ -134,6 +134,13 @@ def test_what_is_missing_or_malformed_is_named(file: Path, old: str, new: str, s
     assert said in str(refusal.value)
 
 
+def test_a_password_in_a_url_is_not_repeated_however_it_is_written(file: Path) -> None:
+    """Regression: one with a stroke in it was."""
+    with pytest.raises(ConfigError) as refusal:
+        load(file, MINIMAL.replace("127.0.0.1", "user:sec/ret@127.0.0.1"))
+    assert "ret" not in str(refusal.value)
+
+
 def test_a_url_cannot_carry_a_password(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"broker\.url") as refusal:
         load(file, MINIMAL.replace("127.0.0.1", "user:secret@127.0.0.1"))

@@ -16,6 +16,11 @@ from edge.records import Frame
 STREAM_SCHEMES = ("rtsp://", "rtsps://")
 
 
+def is_stream(source: str) -> bool:
+    """Whether a source is a stream and not a file: in whatever case its scheme is written (RFC 3986, section 3.1)."""
+    return source.lower().startswith(STREAM_SCHEMES)
+
+
 class Origin(StrEnum):
     """How a camera's pictures came about, which decides what a still or dark one means."""
 
@@ -103,7 +108,7 @@ def _camera_of(settings: CameraConfig, stop: threading.Event) -> Camera:
 
         source = settings.pipeline or csi_source(int(settings.device), size)
         return GstreamerCamera(source, size=size, frames_per_s=settings.frames_per_s)
-    if len(settings.sources) == 1 and settings.sources[0].startswith(STREAM_SCHEMES):
+    if len(settings.sources) == 1 and is_stream(settings.sources[0]):
         from edge.camera.rtsp import RtspCamera  # noqa: PLC0415
 
         return RtspCamera(settings.sources[0], frames_per_s=settings.frames_per_s)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from edge.board.clock import boottime_ms
-from edge.camera import STREAM_SCHEMES, Camera, Origin
+from edge.camera import Camera, Origin, is_stream
 from edge.camera.pictures import MAX_PIXELS, PICTURE_FORMATS, PICTURE_SUFFIXES, read_picture
 from edge.camera.view import RateLimit
 from edge.errors import InputError
@@ -265,9 +265,14 @@ def _pictures_clip(paths: Sequence[Path], frames_per_s: float) -> Clip:
 
 def _files(source: str) -> tuple[Path, ...]:
     """The file, or what can be played of the folder, that goes by this name."""
-    if source.startswith(STREAM_SCHEMES):
-        # Not repeated: it may have a password in it.
+    # Neither is repeated: there may be a password in it.
+    if is_stream(source):
         raise InputError("camera: a stream (rtsp://…) cannot be played among other sources; name it alone")
+    if "://" in source:
+        scheme = source.partition("://")[0]
+        raise InputError(
+            f"camera: {scheme}://…: of addresses only rtsp:// and rtsps:// are played, and files by name"
+        )
     if not source:
         raise InputError("camera: an empty name is none of a video, picture or folder")
     path = Path(source)

@@ -56,8 +56,10 @@ class RtspCamera(Camera):
         read_timeout_s: float = READ_TIMEOUT_S,
         now_ms: Callable[[], int] = boottime_ms,
     ) -> None:
-        self._url = url
-        self._shown = re.sub(r"//[^/]*@", "//", url)
+        scheme, _, rest = url.partition("://")
+        self._url = f"{scheme.lower()}://{rest}"  # FFMPEG knows it only so
+        # Up to the last: whoever has / or @ in a password may not know that a URL wants them as %2F and %40.
+        self._shown = re.sub(r"//.*@", "//", self._url)
         self._frames_per_s = frames_per_s
         self._limit = RateLimit(frames_per_s)
         self._open_timeout_ms = round(open_timeout_s * 1000)

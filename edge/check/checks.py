@@ -23,7 +23,7 @@ from pathlib import Path
 from edge.assembly import MAKE_LIVENESS, open_eyes, open_gallery, open_liveness, threshold_for
 from edge.board.clock import RELEASED_REAL_MS, Clock
 from edge.board.health import read_memory, read_space, read_temperatures, read_throttling
-from edge.camera import STREAM_SCHEMES
+from edge.camera import is_stream
 from edge.check import papers
 from edge.check.findings import Finding, Verdict, failed, failure, not_looked_at, ok, warning
 from edge.check.judge import (
@@ -255,7 +255,7 @@ def _camera(path: Path, config: Config, running: int | None) -> Finding:
 
 def is_recording(camera: CameraConfig) -> bool:
     """Whether it plays files, which may well show the same picture all the time."""
-    return camera.kind == "replay" and not any(s.startswith(STREAM_SCHEMES) for s in camera.sources)
+    return camera.kind == "replay" and not any(map(is_stream, camera.sources))
 
 
 @dataclass(frozen=True, slots=True)
