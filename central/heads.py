@@ -61,7 +61,9 @@ def read(message: Message, registry: Registry) -> Said:
 
 def note(connection: Connection, said: Sequence[Said], now_ms: int) -> None:
     """Store what boards said, the furthest head of each chain, and alerts of heads that do not fit what is stored."""
-    for one in said:
+    for one in sorted(
+        said, key=lambda one: one.device
+    ):  # every consumer is told all: two must not wait for each other
         if one.kind == "health":
             row = {"device": one.device, "health": one.text, "health_ms": now_ms}
             insert_or(connection, tables.board, [row], {"health": "excluded", "health_ms": "excluded"})

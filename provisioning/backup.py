@@ -35,6 +35,7 @@ from provisioning.fleet import (
     make_whole,
     open_fleet,
 )
+from provisioning.handover import alone
 from provisioning.keys import LOCK_FILE, Ask, KeyStore
 from provisioning.registry import Change
 
@@ -72,6 +73,7 @@ def back_up(fleet: Fleet, path: Path, *, now_s: int) -> None:
 
     Raises:
         InputError: it exists or cannot be written.
+        AlreadyRunning: the fleet's keys are being changed.
         KeyFileError: the passphrase is not the fleet's: nobody would know the one that opens the backup.
     """
     if path.exists():
@@ -85,12 +87,14 @@ def back_up(fleet: Fleet, path: Path, *, now_s: int) -> None:
         raise InputError(
             f"{path}: its name stands in the audit for ever, and cannot be printed there; choose another"
         )
-    with fleet.change("backup", path.name, now_s=now_s):
-        pass
+    with alone(fleet):  # keys that are just being exchanged would not fit the registry
+        with fleet.change("backup", path.name, now_s=now_s):
+            pass
+        archive = _archive(fleet, now_s)
     lock = read_bounded(fleet.folder / "keys" / LOCK_FILE, _MAX_LOCK_BYTES)
     head = MAGIC + json.dumps(json.loads(lock)).encode() + b"\n"
     try:
-        create_durably(path, head + fleet.store.wrap(_archive(fleet, now_s), "backup"))
+        create_durably(path, head + fleet.store.wrap(archive, "backup"))
     except OSError as error:
         raise InputError(f"{path}: the backup cannot be written ({error.strerror})") from error
 

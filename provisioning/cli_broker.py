@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -41,9 +42,16 @@ def add_commands(commands: Subparsers) -> None:
 def _broker(options: argparse.Namespace) -> None:
     fleet = open_fleet(options.fleet)
     settings = _settings(fleet, options)
+    told = _told(fleet)
     before = _text(Path(settings.folder) / "mosquitto.conf")
     path = write_broker(fleet, settings, int(time.time()))
     print(f"broker {settings.url}, claims at {settings.claim_address}: {path}", flush=True)
+    if told not in (None, settings.url):
+        print(
+            f"boards and servers set up before look for it at {told}: change broker.url in each central.toml, "
+            "a board takes the new address with a claim (`hadir-provision renew`)",
+            file=sys.stderr,
+        )
     found = running(path)
     if options.run:
         if found:
@@ -65,6 +73,14 @@ def _broker(options: argparse.Namespace) -> None:
             f"{path.parent}/state for it, and start it with `mosquitto -c {path}`, or send it SIGHUP; then "
             "`hadir-provision serve` gives boards the new revocation list"
         )
+
+
+def _told(fleet: Fleet) -> str | None:
+    """The address that boards and servers were given; None where the broker was not set up."""
+    try:
+        return BrokerSettings.of(fleet).url
+    except InputError:
+        return None
 
 
 def _settings(fleet: Fleet, options: argparse.Namespace) -> BrokerSettings:

@@ -12,6 +12,9 @@ CERTIFICATE_WARNING = timedelta(days=30)
 AUTHORITY_WARNING = timedelta(days=365)
 """A change of the authority reaches every board before its own certificate ends."""
 
+CLOCK_SLACK_S = 3600
+"""Of another machine that works on the same folder."""
+
 _RENEWAL = {
     Role.BROKER: "run `hadir-provision broker`",
     Role.PROVISION: "run `hadir-provision broker`",
@@ -24,7 +27,23 @@ _RENEWAL = {
 def warnings(fleet: Fleet, now_s: int) -> tuple[str, ...]:
     """A line for each thing that ends soon or has ended. Raises KeyFileError where the list cannot be read."""
     now = moment(now_s)
-    return (*_revocation_list(fleet, now), *_list_of_boards(fleet, now), *_certificates(fleet, now))
+    return (
+        *_clock(fleet, now_s),
+        *_revocation_list(fleet, now),
+        *_list_of_boards(fleet, now),
+        *_certificates(fleet, now),
+    )
+
+
+def _clock(fleet: Fleet, now_s: int) -> tuple[str, ...]:
+    """Certificates and claims that a clock in the past dates are over before they begin."""
+    behind_s = fleet.registry.last_change_s() - now_s
+    if behind_s <= CLOCK_SLACK_S:
+        return ()
+    return (
+        f"this machine's clock is {behind_s // 3600} hours behind the newest entry of the audit: set it; what is "
+        "issued meanwhile has wrong dates",
+    )
 
 
 def _revocation_list(fleet: Fleet, now: datetime) -> tuple[str, ...]:

@@ -160,6 +160,11 @@ class Registry:
         """Who did what when, verified as it is read. Raises KeyFileError where the chain is broken."""
         return audit.verify_chain(self._connection)
 
+    def last_change_s(self) -> int:
+        """The latest time of an entry in the audit; 0 before the first."""
+        (at_s,) = self._connection.execute("SELECT coalesce(max(at_s), 0) FROM audit").fetchone()
+        return int(at_s)
+
     def back_up(self, path: Path) -> None:
         """A consistent copy in a new file of mode 0600, while others may write."""
         path.touch(mode=0o600, exist_ok=False)

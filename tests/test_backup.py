@@ -11,12 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from demo.boards import PASSPHRASE, add_board, make_fleet
-from edge.errors import InputError, KeyFileError
+from edge.errors import AlreadyRunning, InputError, KeyFileError
 from provisioning.authority import Role, moment, pem
 from provisioning.backup import MARGIN, Restored, back_up, restore
 from provisioning.broker import device_access
 from provisioning.cli import main
 from provisioning.fleet import CRL_NUMBER, GALLERY_VERSION, KEYS_VERSION, Fleet
+from provisioning.handover import alone
 
 NOW_S = 1_764_000_000
 LATER_S = NOW_S + 5000
@@ -130,6 +131,17 @@ def test_no_backup_is_made_under_another_passphrase(
     assert "does not open; the passphrase is another" in capsys.readouterr().err
     assert not path.exists()
     assert [entry.n for entry in fleet.registry.audit()] == before
+
+
+def test_no_backup_is_made_while_the_keys_are_changed(fleet: Fleet, path: Path) -> None:
+    """Regression: it held keys of before and a registry of after, and could go neither on nor back."""
+    with (
+        alone(fleet),
+        pytest.raises(AlreadyRunning, match="another `hadir-provision rotate-fleet` is at work"),
+    ):
+        back_up(fleet, path, now_s=NOW_S)
+    assert not path.exists()
+    back_up(fleet, path, now_s=NOW_S)
 
 
 @pytest.mark.parametrize("name", ["backup\n99  root@vm  revoke  door-02", "backup\udcff"])

@@ -285,6 +285,19 @@ def test_where_none_runs_it_says_what_to_copy_where(fleet: Fleet, capsys: pytest
     ), "what is not said again stays"
 
 
+def test_who_was_told_another_address_before_is_spoken_of(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reachable(fleet.folder)
+    assert main(["broker", str(fleet.folder), "--host", "broker.local"]) == 0
+    assert main(["broker", str(fleet.folder)]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["broker", str(fleet.folder), "--port", "18883"]) == 0
+    assert (
+        "set up before look for it at mqtts://broker.local:8883: change broker.url" in capsys.readouterr().err
+    )
+
+
 def test_without_a_host_it_says_that_it_needs_one(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["broker", str(fleet.folder)]) == InputError.exit_code
     assert "--host HOST" in capsys.readouterr().err

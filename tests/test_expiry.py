@@ -78,3 +78,10 @@ def test_every_command_tells_on_standard_error(fleet: Fleet, capsys: pytest.Capt
     said = capsys.readouterr()
     assert said.err.startswith(f"warning: {Path(fleet.folder) / 'ca' / 'crl.pem'}: ends on")
     assert "warning" not in said.out
+
+
+def test_a_clock_that_is_set_back_is_told(fleet: Fleet) -> None:
+    assert "clock" not in words(fleet, 0)
+    with fleet.change("label", "door-01", now_s=NOW_S + 3 * DAY_S):
+        pass
+    assert "this machine's clock is 72 hours behind the newest entry of the audit" in words(fleet, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
+from central import heads
 from central.store import tables
 from central.store.database import reading, writing
 from central.words import Range, Word, attest, release, see_to
@@ -548,6 +549,23 @@ def test_a_head_beyond_what_is_stored_is_an_alert_after_ten_minutes(office: Offi
     office.take(chain.message(2))
     office.look_around()
     assert office.alerts() == []
+
+
+def test_two_consumers_never_wait_for_each_other_over_what_boards_say(
+    office: Office, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told all of it, in batches of its own; rows are locked in one order, whatever they came in."""
+    noted: list[str] = []
+    monkeypatch.setattr(heads, "_note_status", lambda _, said, __: noted.append(said.device))
+    devices = [
+        Chain(f"door-0{number}", chain=letter * 22) for number, letter in ((3, "C"), (2, "B"), (1, "A"))
+    ]
+    register(office.devices, *devices)
+    office.look_around()
+    for one in devices:
+        one.start()
+    office.take(*(one.status() for one in devices))
+    assert noted == ["door-01", "door-02", "door-03"]
 
 
 def test_a_head_of_another_history_is_an_alert(office: Office, chain: Chain) -> None:

@@ -30,6 +30,8 @@ from edge.trust.receipts import (
     verify_receipt,
 )
 from edge.trust.tokens import HEAD_TYP
+from edge.uplink.downlink import Incoming
+from edge.uplink.receipts import ReceiptReader, Receipts
 
 CHAIN, HASH = "A" * 22, "h" * 43
 NOW_S = 1_764_000_001
@@ -196,3 +198,29 @@ def test_a_head_and_a_receipt_cannot_be_taken_for_each_other() -> None:
     with pytest.raises(TokenRefused) as refused:
         verify_receipt(token, KEYS, "door-01")
     assert refused.value.reason is Refusal.WRONG_TYPE
+
+
+def test_of_two_receipts_that_come_together_the_furthest_counts_whatever_their_order() -> None:
+    """Regression: a consumer that was late told how far the chain had been, and the other's word was forgotten."""
+    key = SigningKey.generate()
+    keys = {key.kid: key.verification_key(frozenset({RECEIPT_TYP}))}
+    receipts = Receipts(ReceiptReader("door-01", lambda: keys), lambda _: None)
+
+    def came(chain: str, seq: int) -> None:
+        claims = receipt_claims(
+            central_urn("central-1"), "door-01", 1, chain=chain, seq=seq, head_hash="H" * 43
+        )
+        content = sign(claims, key, RECEIPT_TYP).compact.encode()
+        receipts.receive(Incoming("receipt", content, retained=True), lambda _: None)
+
+    came("A" * 22, 20)
+    came("A" * 22, 10)
+    latest = receipts.take()
+    assert latest is not None
+    assert latest.seq == 20
+    came("A" * 22, 20)
+    came("B" * 22, 1)
+    latest = receipts.take()
+    assert latest is not None
+    assert (latest.chain[0], latest.seq) == ("B", 1), "another chain is another story"
+    assert receipts.take() is None

@@ -58,7 +58,7 @@ def meaning(receipt: Receipt, head: Head, own_hash: str | None) -> Meaning:
 
 
 class Receipts:
-    """Receives what comes under `down/receipt`, and keeps the latest for whoever takes it.
+    """Receives what comes under `down/receipt`, and keeps the furthest for whoever takes it.
 
     `server_says` is told when each was issued, in seconds since 1970.
     """
@@ -75,10 +75,13 @@ class Receipts:
 
     def receive(self, incoming: Incoming, send: Send) -> None:
         """Verify it. Raises TokenRefused."""
-        self._latest = self._reader.read(incoming.payload)
-        self._server_says(self._latest.issued_s)
+        receipt, known = self._reader.read(incoming.payload), self._latest
+        self._server_says(receipt.issued_s)
+        # Several consumers: one may tell late how far the chain was when it looked.
+        if known is None or known.chain != receipt.chain or known.seq < receipt.seq:
+            self._latest = receipt
 
     def take(self) -> Receipt | None:
-        """The receipt that came and was not yet taken."""
+        """The furthest receipt that came and was not yet taken."""
         latest, self._latest = self._latest, None
         return latest
