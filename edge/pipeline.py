@@ -92,6 +92,7 @@ class Road:
         try:
             self.recorder.attendance(attendance)
         except DiskFull:
+            self.decider.take_back(attendance)
             return False
         return True
 

@@ -147,6 +147,8 @@ class NoAttendance(StrEnum):
     """A known face, but a picture of it."""
     NOT_SURELY_LIVE = "not-surely-live"
     """A known face that could not be judged well enough to say that it is no picture."""
+    NOT_RECORDED = "not-recorded"
+    """A known face, for which there was no room on the disk."""
 
 
 class Verdict(StrEnum):

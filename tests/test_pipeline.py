@@ -15,13 +15,14 @@ import pytest
 from edge.assembly import Eyes, same_person
 from edge.board.clock import Clock
 from edge.config import DecideConfig, QualityConfig, TrackConfig
-from edge.errors import BadImage, CannotRecord
+from edge.errors import BadImage, CannotRecord, DiskFull
 from edge.pipeline import Passage, Road
 from edge.recognition.decide import Decider
 from edge.recognition.gallery import make_gallery
 from edge.recognition.liveness import Throttle
 from edge.recognition.track import Tracker
 from edge.records import (
+    Attack,
     Attendance,
     Direction,
     Frame,
@@ -179,6 +180,32 @@ class Judge:
 def guarded_road(eyes: Eyes, outbox: Outbox, people: People, judge: Judge, interval_ms: int | None) -> Road:
     road = make_road(eyes, outbox, templates(eyes, {"P44": people["P44"]}))
     return dataclasses.replace(road, liveness=judge, attack_reports=Throttle(interval_ms))
+
+
+def test_an_attendance_without_room_is_none_and_the_next_pass_is_no_repetition_of_it(
+    eyes: Eyes, people: People, outbox: Outbox
+) -> None:
+    """Regression: it was counted and logged as an attendance, and whoever came back within a minute was in cooldown."""
+
+    class FullAtFirst:
+        refused = 0
+
+        def attendance(self, attendance: Attendance, /) -> None:
+            if not self.refused:
+                self.refused += 1
+                raise DiskFull("no room")
+
+        def attack(self, attack: Attack, /) -> None:
+            raise AssertionError
+
+    enrolled = templates(eyes, {"P44": people["P44"][:2]})
+    road = dataclasses.replace(make_road(eyes, outbox, enrolled), recorder=FullAtFirst())
+    attendances, ended, _ = take(road, walk(eyes, people["P44"][2]))
+    assert attendances == []
+    assert [end.outcome for end in ended if end.good_frames >= 3] == [NoAttendance.NOT_RECORDED]
+    attendances, ended, _ = take(road, walk(eyes, people["P44"][2], seed=2), start_ms=10_000)
+    assert [attendance.person for attendance in attendances] == ["P44"]
+    assert [end.outcome for end in ended if end.good_frames >= 3] == [None]
 
 
 def test_a_picture_of_somebody_enrolled_is_an_attack_event_where_that_is_asked_for(

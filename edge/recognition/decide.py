@@ -125,6 +125,11 @@ class Decider:
             seen_mono_ms=sighting.seen_mono_ms,
         )
 
+    def take_back(self, attendance: Attendance) -> None:
+        """It could not be kept: it is none, and when the same person passes again, that is no repetition."""
+        self._last_attendance_mono_ms.pop(attendance.person, None)
+        self._evidence(attendance.track).outcome = NoAttendance.NOT_RECORDED
+
     def standing(self, track: int) -> Standing:
         """How a running track stands; changes nothing."""
         evidence = self._tracks.get(track) or self._fresh()
