@@ -1,6 +1,6 @@
 """Whether other looks should count for more, in a probe and in a reference; how many are enough.
 
-Other weights (`benchmarks.weights`) against the daemon's own, by agreement, on LFW people who have
+Other weights (`benchmarks.weights`) against what is shipped, on LFW people who have
 a part in choosing settings:
 
 - `door_2` and `door_3`: two and three photographs of a person through `--degrade door` as a
@@ -10,7 +10,7 @@ a part in choosing settings:
   against another photograph of the walker. All walkers are enrolled, and the threshold is
   the manifest's for so many. Other parts of a walk say how soon evidence is enough.
 
-A difference is in points of FNIR to the daemon's way; below zero is better. Its interval draws
+A difference is in points of FNIR to what is shipped; below zero is better. Its interval draws
 people anew.
 """
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import data_folder
 from benchmarks.run import main, note
-from benchmarks.weights import WAYS, Looks, Way, as_the_daemon, fuse_by
+from benchmarks.weights import WAYS, Looks, Way, fuse_by, plain
 from demo.walkpast import render_walkpast
 from edge.assembly import Eyes, open_eyes
 from edge.camera.pictures import read_picture
@@ -88,7 +88,7 @@ def of_door(eyes: Eyes, album: Album, choosing: People) -> dict[str, Figure]:
         draws = [draw(seen, enrolled, cell, seed) for seed in SEEDS]
         if any(len(drawn.references.owners) < cell.enrolled for drawn in draws):
             raise InputError(f"{album.folder}: too few people for {cell.enrolled} enrolled")
-        whole = [run_trial(drawn) for drawn in draws]  # as the daemon fuses
+        whole = [run_trial(drawn) for drawn in draws]  # as shipped
         figures[f"{name}_fnir"] = one(statistics.mean(map(fnir, whole)), "%")
         for way_name, way in WAYS.items():
             trials = [run_trial(weighted(drawn, door, clear, way)) for drawn in draws]
@@ -153,7 +153,7 @@ def of_walks(eyes: Eyes, album: Album, choosing: People) -> dict[str, Figure]:
         "walk_good_looks": one(float(np.median(looks.found.sum(axis=1))), ""),
     }
     for name, which in PARTS.items():
-        whole = walk_trial(looks.part(which), enrolled, as_the_daemon)
+        whole = walk_trial(looks.part(which), enrolled, plain)
         redrawn = whole.redrawn_fnir_at(threshold, weights)
         figures[f"walk_{name}_fnir"] = one(whole.fnir_at(threshold), "%", interval(redrawn))
         for way_name, way in WAYS.items() if name in ("first_5", "all") else ():

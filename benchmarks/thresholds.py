@@ -60,7 +60,7 @@ def measure(runs: int) -> Mapping[str, Figure]:
 
 def likeness(seen: Runs, people: People) -> dict[str, Figure]:
     """Where the templates of two people end, and where those of one begin."""
-    first, nexts = seen.first(people, TEMPLATES), seen.fused(TEMPLATES, TEMPLATES).of(people)
+    first, nexts = seen.references(people, TEMPLATES), seen.fused(TEMPLATES, TEMPLATES).of(people)
     owners, places = np.unique(nexts.owners, return_index=True)
     own = np.einsum("rd,rd->r", first.of(owners).vectors, nexts.vectors[places])
     return {

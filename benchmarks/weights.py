@@ -49,7 +49,7 @@ def fuse_by(way: Way, looks: Looks) -> Floats:
 
 
 def plain(looks: Looks) -> Floats:
-    """All alike."""
+    """All alike, as the daemon fuses frames."""
     return np.ones(looks.found.shape, np.float32)
 
 
@@ -59,7 +59,7 @@ def agreement(looks: Looks) -> Floats:
     return np.asarray(np.maximum(cosines, 0), np.float32)
 
 
-def as_the_daemon(looks: Looks) -> Floats:
+def as_for_templates(looks: Looks) -> Floats:
     """Of each look with the others of its run, squared, and never quite nothing."""
     weights = np.zeros(looks.found.shape, np.float32)
     for row, there in enumerate(looks.found):
@@ -97,7 +97,8 @@ WAYS: Mapping[str, Way] = {
     "frontal": lambda looks: 1 - np.minimum(looks.measures["yaw"], LARGEST_YAW),
     "light": light,
     "agreement": agreement,
+    "as_for_templates": as_for_templates,
     "but_least_alike": lambda looks: but_the_least(agreement(looks), looks.found),
     "only_sharpest": lambda looks: only_the_best(looks.measures["sharpness"], looks.found),
 }
-"""All but the daemon's own, with which they are compared."""
+"""What is shipped is among them: `plain` for frames, `as_for_templates` for references."""

@@ -22,7 +22,7 @@ from edge.evaluate.site import (
     too_alike,
 )
 from edge.recognition.gallery import Gallery
-from edge.recognition.match import fuse
+from edge.recognition.match import template_of
 from edge.recognition.thresholds import Thresholds
 from provisioning.enrol import embed_photo
 
@@ -86,7 +86,7 @@ def embed_strangers(eyes: Eyes, folder: Path) -> list[Matrix]:
     """
     album = open_album(folder)
     return [
-        fuse([embed_photo(eyes, album.folder / album.files[row]) for row in rows])[np.newaxis]
+        template_of([embed_photo(eyes, album.folder / album.files[row]) for row in rows])[np.newaxis]
         for rows in album.people.values()
     ]
 

@@ -17,7 +17,7 @@ from edge.camera.pictures import read_picture
 from edge.config import QualityConfig
 from edge.errors import BadImage, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery
-from edge.recognition.match import best_match, fuse
+from edge.recognition.match import best_match, fuse, template_of
 from edge.recognition.quality import assess
 from edge.records import Face, Image, Vector
 from edge.trust.tokens import PERSON_PATTERN
@@ -51,7 +51,7 @@ class Enrolment:
 
 
 def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> Enrolment:
-    """Fuse the embeddings of a person's photographs into one template.
+    """Make one template of a person's photographs.
 
     Raises:
         InputError: the id or a file cannot be used as it is.
@@ -68,7 +68,7 @@ def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> 
             f"{person}: {len(photos)} photographs; give 1 to {MAX_PHOTOS}, three or more are best"
         )
     vectors = [embed_photo(eyes, photo) for photo in photos]
-    template = fuse(vectors)
+    template = template_of(vectors)
     threshold = eyes.spec.threshold(len(gallery.people))
     similarities = [float(vector @ template) for vector in vectors]
     _refuse_stray(photos, vectors, threshold)

@@ -10,7 +10,7 @@ import pytest
 from edge.config import DecideConfig
 from edge.recognition.decide import Decider
 from edge.recognition.gallery import make_gallery
-from edge.recognition.match import best_match, fuse
+from edge.recognition.match import best_match, fuse, template_of
 from edge.records import (
     Attack,
     Attendance,
@@ -204,16 +204,16 @@ def test_with_one_person_enrolled_the_runner_up_is_as_far_as_can_be() -> None:
 
 def test_the_fusion_of_vectors_is_a_unit_vector() -> None:
     assert float(np.linalg.norm(fuse([ANNA, BUDI, STRANGER]))) == pytest.approx(1)
-    assert fuse([ANNA]) == pytest.approx(ANNA)
+    assert template_of([ANNA]) == pytest.approx(ANNA)
 
 
 def test_of_two_vectors_neither_counts_for_more() -> None:
-    half = fuse([ANNA, BUDI])
+    half = template_of([ANNA, BUDI])
     assert float(half @ ANNA) == pytest.approx(float(half @ BUDI))
 
 
 def test_a_photograph_of_somebody_else_among_three_hardly_moves_a_template() -> None:
-    again = fuse([ANNA, ANNA, BUDI])
+    again = template_of([ANNA, ANNA, BUDI])
     towards_anna, towards_budi = (float(again @ vector) for vector in (ANNA, BUDI))
     plain = (2 * ANNA + BUDI) / np.linalg.norm(2 * ANNA + BUDI)
     assert towards_anna > 0.99 > float(plain @ ANNA)
@@ -221,7 +221,7 @@ def test_a_photograph_of_somebody_else_among_three_hardly_moves_a_template() -> 
 
 
 def test_vectors_that_agree_in_nothing_still_have_a_mean() -> None:
-    opposed = fuse([ANNA, -ANNA, BUDI])
+    opposed = template_of([ANNA, -ANNA, BUDI])
     assert np.isfinite(opposed).all()
     assert float(opposed @ BUDI) == pytest.approx(1, abs=1e-3)
 

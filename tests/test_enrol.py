@@ -17,7 +17,7 @@ from edge.assembly import Eyes
 from edge.camera.pictures import read_picture
 from edge.errors import BadImage, GalleryError, InputError, NotEnrollable
 from edge.recognition.gallery import Gallery, make_gallery
-from edge.recognition.match import fuse
+from edge.recognition.match import template_of
 from edge.records import Image
 from provisioning.cli import main
 from provisioning.enrol import MAX_PHOTOS, Enrolment, _refuse_unfit, embed_photo, enrol
@@ -36,12 +36,12 @@ def saved(path: Path, image: Image) -> Path:
     return path
 
 
-def test_a_template_is_a_persons_photographs_fused_as_frames_are(
+def test_a_template_is_made_of_all_of_a_persons_photographs(
     eyes: Eyes, people: People, nobody: Gallery
 ) -> None:
     photos = people["P44"]
     enrolment = enrol(eyes, "P44", photos, nobody)
-    fused = fuse([embed_photo(eyes, photo) for photo in photos])
+    fused = template_of([embed_photo(eyes, photo) for photo in photos])
     assert float(enrolment.template @ fused) == pytest.approx(1, abs=1e-5)
     assert float(np.linalg.norm(enrolment.template)) == pytest.approx(1, abs=1e-5)
     assert enrolment.photos == len(photos)

@@ -52,7 +52,7 @@ from edge.evaluate.rates import (
     threshold_admitting,
 )
 from edge.recognition.align import ARCFACE_POINTS
-from edge.recognition.match import fuse
+from edge.recognition.match import fuse, template_of
 from edge.records import Box, Face, Image, Points, Vector
 
 ROOT = Path(__file__).parent.parent
@@ -489,10 +489,10 @@ def test_references_are_the_first_photographs_and_probes_the_runs_after_them() -
     sizes = [7, 2, 4, 9]
     runs = Runs(crowd(sizes))
     everyone = np.arange(4)
-    first = runs.first(everyone, 3)
+    first = runs.references(everyone, 3)
     assert list(first.owners) == [0, 2, 3]
     vectors = crowd(sizes).vectors
-    assert first.vectors[0] == pytest.approx(fuse(list(vectors[:3])), abs=1e-6)
+    assert first.vectors[0] == pytest.approx(template_of(list(vectors[:3])), abs=1e-6)
     probes = runs.fused(3, 2)
     assert list(probes.owners) == [0, 0, 3, 3, 3], "one photograph that is left over makes no run"
     assert probes.vectors[1] == pytest.approx(fuse(list(vectors[5:7])), abs=1e-6)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.fusion import DOOR, anew, difference, of_people, together, walk_trial
-from benchmarks.weights import WAYS, Looks, agreement, as_the_daemon, fuse_by, only_the_best, plain
+from benchmarks.weights import WAYS, Looks, agreement, as_for_templates, fuse_by, only_the_best, plain
 from edge.evaluate.bootstrap import draw_people
 from edge.evaluate.conditions import NAMES
 from edge.evaluate.openset import Cell, Runs, draw, run_trial
-from edge.recognition.match import fuse
+from edge.recognition.match import fuse, template_of
 from tests.test_evaluate import crowd
 
 UP, RIGHT, ASLANT = (0.0, 1.0), (1.0, 0.0), (0.6, 0.8)
@@ -32,15 +32,16 @@ def weights(name: str, seen: Looks) -> list[float]:
 
 
 @pytest.mark.parametrize("seen", [looks(UP, ASLANT, RIGHT), looks((0.8, 0.6), ASLANT, UP)])
-def test_what_agrees_with_the_others_counts_as_it_does_for_the_daemon(seen: Looks) -> None:
-    assert fuse_by(as_the_daemon, seen)[0] == pytest.approx(fuse(list(seen.vectors[0])))
-    assert not np.allclose(fuse_by(plain, seen), fuse_by(as_the_daemon, seen), atol=1e-3)
+def test_the_ways_are_those_in_which_the_project_fuses_frames_and_references(seen: Looks) -> None:
+    assert fuse_by(plain, seen)[0] == pytest.approx(fuse(list(seen.vectors[0])))
+    assert fuse_by(as_for_templates, seen)[0] == pytest.approx(template_of(list(seen.vectors[0])))
+    assert not np.allclose(fuse_by(plain, seen), fuse_by(as_for_templates, seen), atol=1e-3)
 
 
 def test_of_runs_that_differ_in_length_only_what_is_there_has_a_weight() -> None:
     seen = looks(UP, ASLANT, RIGHT, found=2)
-    assert list(as_the_daemon(seen)[0]) == pytest.approx([0.8**2, 0.8**2, 0])
-    assert not as_the_daemon(looks(UP, RIGHT, found=0)).any()
+    assert list(as_for_templates(seen)[0]) == pytest.approx([0.8**2, 0.8**2, 0])
+    assert not as_for_templates(looks(UP, RIGHT, found=0)).any()
 
 
 def test_a_look_that_is_not_there_counts_nothing_whatever_was_measured_of_it() -> None:

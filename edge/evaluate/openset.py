@@ -2,8 +2,8 @@
 
 The protocol, fixed so that figures compare: for each seed 0 to 9, numpy's
 `default_rng(seed)` permutes the sorted list of the people with at least
-templates + frames photographs, and the first N are enrolled. A reference is the fused
-(`edge.recognition.match.fuse`) vector of a person's lowest-numbered `templates` photographs; each
+templates + frames photographs, and the first N are enrolled. A reference is the
+template (`edge.recognition.match.template_of`) of a person's lowest-numbered `templates` photographs; each
 further disjoint run of `frames` photographs, fused, is a mated probe. Every such run of
 everyone who is not enrolled, from their first photograph on, is a stranger's probe. The
 threshold lets at most the given share of strangers' probes pass (FPIR); FNIR is the share
@@ -22,7 +22,7 @@ unless that is asked for as well.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -33,7 +33,8 @@ from edge.evaluate.bootstrap import Interval, Weights, draw_people, interval, no
 from edge.evaluate.dataset import NO_SIMILARITY, Embeddings
 from edge.evaluate.figures import Figure, one
 from edge.evaluate.rates import Similarities, admitted, passing, threshold_admitting
-from edge.recognition.match import fuse
+from edge.recognition.match import fuse, template_of
+from edge.records import Vector
 
 SEEDS = range(10)
 
@@ -296,7 +297,7 @@ def draw(seen: Runs, enrolled: Runs, cell: Cell, seed: int) -> Draw:
     eligible = np.flatnonzero(seen.sizes >= cell.templates + cell.frames)
     people = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
     return Draw(
-        references=enrolled.first(people, cell.templates),
+        references=enrolled.references(people, cell.templates),
         probes=seen.fused(cell.templates, cell.frames).of(people),
         strangers=seen.fused(0, cell.frames).of(np.setdiff1d(np.arange(len(seen.sizes)), people)),
     )
@@ -332,6 +333,12 @@ class Runs:
         first = np.unique(everyone.owners, return_index=True)[1]
         return Fused(everyone.vectors[first], everyone.owners[first], everyone.rows[first]).of(people)
 
+    def references(self, people: NDArray[np.int64], photographs: int) -> Fused:
+        """The templates of these people, of each one's first photographs; whoever has fewer is left out."""
+        first = self.first(people, photographs)
+        vectors = [self._fuse(rows, template_of) for rows in first.rows]
+        return Fused(np.array(vectors, np.float32).reshape(first.vectors.shape), first.owners, first.rows)
+
     def _fused(self, skip: int, frames: int) -> Fused:
         """Each person's disjoint runs of `frames` photographs after the first `skip`; a shorter rest is left."""
         runs = [
@@ -347,9 +354,11 @@ class Runs:
             np.array([rows for _, rows in runs], np.int64).reshape(len(runs), frames),
         )
 
-    def _fuse(self, rows: tuple[int, ...]) -> NDArray[np.float32]:
+    def _fuse(
+        self, rows: Iterable[int], how: Callable[[Sequence[Vector]], Vector] = fuse
+    ) -> NDArray[np.float32]:
         found = [self._embeddings.vectors[row] for row in rows if self._embeddings.found[row]]
-        return fuse(found) if found else np.zeros(self._embeddings.vectors.shape[1], np.float32)
+        return how(found) if found else np.zeros(self._embeddings.vectors.shape[1], np.float32)
 
 
 def compare(probes: Fused, references: Fused) -> NDArray[np.float32]:

@@ -90,11 +90,13 @@ def _trials(
     for seed in seeds:
         eligible = np.flatnonzero(seen.sizes >= TEMPLATES + cell.frames)
         people = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
-        references = enrolled.first(people, TEMPLATES)
+        references = enrolled.references(people, TEMPLATES)
         compared = _compare(references, probes, people)
         needed = needed_similarities(references, shipped, fpir_target)
         passed = compared.strangers_passing(needed["general"])
-        needed["known"] = needed_knowing(references, enrolled.first(passed, TEMPLATES), needed["general"])
+        needed["known"] = needed_knowing(
+            references, enrolled.references(passed, TEMPLATES), needed["general"]
+        )
         for way, similarities in needed.items():
             by_way[way].append(compared.rates(similarities))
             raised[way].append(int(np.sum(similarities > similarities.min())))

@@ -188,7 +188,7 @@ def draw_references(runs: Runs, people: People, cell: Cell, seed: int) -> Fused:
     """Of those who are enrolled in a draw: of the people with enough photographs as many as the cell says."""
     eligible = people[runs.sizes[people] >= cell.templates]
     enrolled = np.random.default_rng(seed).permutation(eligible)[: cell.enrolled]
-    return runs.first(enrolled, cell.templates)
+    return runs.references(enrolled, cell.templates)
 
 
 def draw_strangers(runs: Runs, people: People, cell: Cell, seed: int) -> Similarities:
