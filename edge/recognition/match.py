@@ -46,8 +46,8 @@ def agreement(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each of these unit vectors counts, (n,): the square of its mean similarity to the others.
 
     One and two count alike. Of powers 1 to 3 none is better than another. With three photographs a
-    template, misses are the same where all are right, and two fifths fewer where one in fourteen shows
-    somebody else (docs/decisions/recognition.md).
+    template, misses are about the same where all are right, and two fifths fewer where one in fourteen
+    shows somebody else (docs/decisions/recognition.md).
     """
     others = ((rows @ rows.T).sum(axis=1) - 1) / max(1, len(rows) - 1)
     return np.asarray(np.maximum(others, LEAST_AGREEMENT) ** 2, np.float32)
