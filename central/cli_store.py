@@ -148,7 +148,7 @@ def _on_database(act: Act) -> Callable[[argparse.Namespace], int | None]:
         config = load_central(options.config)
         engine = open_database(config.database.url, options.config.parent)
         try:
-            migrate(engine)
+            migrate(engine, make=act is _migrate)
             return act(options, config, engine)
         finally:
             engine.dispose()

@@ -177,7 +177,7 @@ def _pending(options: argparse.Namespace) -> None:
     fleet = open_fleet(options.fleet)
     found = False
     for claim in fleet.registry.claims():
-        if claim.alert is not None:
+        if claim.alert is not None and not _came_since(fleet, claim):
             print(f"ALERT {claim.device}: claim {claim.claim} was {claim.alert}")
             found = True
         elif claim.state is ClaimState.PENDING and claim.request is not None:
@@ -188,6 +188,14 @@ def _pending(options: argparse.Namespace) -> None:
             found = True
     if not found:
         print("no board waits")
+
+
+def _came_since(fleet: Fleet, before: Registered) -> bool:
+    """Whether the door's board came by a later claim: then nothing of an earlier one is to be done."""
+    return any(
+        claim.state is ClaimState.USED and claim.made_s > before.made_s
+        for claim in fleet.registry.claims(before.device)
+    )
 
 
 def _approve(options: argparse.Namespace) -> None:

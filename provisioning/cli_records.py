@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from edge.command import Subparsers
 from edge.errors import InputError
 from provisioning.entries import Device, DeviceKey, Issued
 from provisioning.fleet import Fleet, open_fleet
+
+_USER = re.compile(r'//[^\s"]*@')
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -82,7 +85,8 @@ def _show(options: argparse.Namespace) -> None:
     print(f"  site         {device.site}, direction {device.direction}")
     print(f"  added        {_time(device.added_s)}")
     if device.settings:
-        print(f"  settings     {json.dumps(device.settings)}")
+        # Without the password of a network camera.
+        print(f"  settings     {re.sub(_USER, '//…@', json.dumps(device.settings))}")
     for key in keys:
         part = f"chain {key.chain} from {key.first_seq or 1}" if key.chain else "no chain yet"
         upto = f" to {key.last_seq}" if key.last_seq else ""

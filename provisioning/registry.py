@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography import x509
 
-from edge.errors import InputError, RetryLater
+from edge.errors import InputError, KeyFileError, RetryLater
 from edge.records import Direction
 from edge.trust.admission import Purpose
 from edge.trust.identity import ID_PATTERN, check_device_id
@@ -49,6 +49,7 @@ class Registry:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = connect(path)
+        self._file = _identity(path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -65,6 +66,7 @@ class Registry:
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_there()
                 change = Change(connection, now_s, dict(detail))
                 yield change
                 audit.record(connection, action, subject, change.detail, who=who, now_s=now_s)
@@ -78,6 +80,13 @@ class Registry:
                 f"{self._path}: cannot be written now ({error}); nothing was changed. Another command may be at "
                 "work, or the disk full"
             ) from error
+
+    def _check_there(self) -> None:
+        """Raise KeyFileError where another file lies there: what was written would be lost, and be told as done."""
+        if _identity(self._path) != self._file:
+            raise KeyFileError(
+                f"{self._path}: the fleet was moved or restored while this ran; nothing was changed. Start it again"
+            )
 
     def counter(self, name: str) -> int:
         """The highest number given out; 0 before the first."""
@@ -173,6 +182,15 @@ class Registry:
             self._connection.backup(target)
         finally:
             target.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class Change:

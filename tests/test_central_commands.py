@@ -128,6 +128,27 @@ def test_a_table_is_for_people_and_csv_for_spreadsheets(ask: Ask, office: Office
     assert rows[1]["hash"] == chain.tokens[1].hash
 
 
+def test_asking_makes_no_database_where_none_is(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: a mistyped place was an empty database from then on, of which all was well."""
+    register(tmp_path / "devices.jwks", Chain())
+    config = write_config(
+        tmp_path,
+        "mqtt://127.0.0.1:9",
+        devices=tmp_path / "devices.jwks",
+        keys=fleet.folder / KEYS_FILE,
+        root_thumbprint=fleet.root_thumbprint,
+        receipt_key=SigningKey.generate(),
+        database_url="sqlite:///mistyped.db",
+    )
+    assert main(["verify", "--config", str(config)]) == 69
+    assert "mistyped.db: there is no such file" in capsys.readouterr().err
+    assert not (tmp_path / "mistyped.db").exists()
+    assert main(["migrate", "--config", str(config)]) == 0
+    assert main(["verify", "--config", str(config)]) == 0
+
+
 def test_nothing_stored_prints_nothing(ask: Ask) -> None:
     for form in ("table", "csv", "json"):
         assert ask("events", "--format", form) == (0, "", "")

@@ -315,6 +315,25 @@ def test_a_registry_that_another_command_holds_is_not_waited_for_for_ever(
     add_door(registry)
 
 
+@pytest.mark.parametrize("how", ["moved", "exchanged"])
+def test_nothing_goes_into_a_registry_that_lies_there_no_more(
+    registry: Registry, tmp_path: Path, how: str
+) -> None:
+    """Regression: `serve` went on to let boards in, into a file that a restored fleet knew nothing of."""
+    (path,) = tmp_path.glob("*.db")
+    path.rename(tmp_path / "before")
+    if how == "exchanged":
+        create_registry(path).close()
+    with (
+        pytest.raises(KeyFileError, match=r"moved or restored while this ran; nothing was changed"),
+        change(registry),
+    ):
+        pass
+    (tmp_path / "before").replace(path)
+    with change(registry):
+        pass
+
+
 def test_a_full_disk_changes_nothing_and_is_told(registry: Registry, tmp_path: Path) -> None:
     """SQLite's own limit on pages: to it that is a full disk."""
     (pages,) = registry._connection.execute("PRAGMA page_count").fetchone()

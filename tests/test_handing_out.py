@@ -154,6 +154,35 @@ def test_boards_are_approved_together_or_not_at_all_and_the_server_knows_them(
     assert key.kid in (ready.folder / "devices.jwks").read_text()
 
 
+def test_an_alert_is_pending_until_the_board_came_by_another_claim(
+    ready: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: it was told for ever, and whoever reads the same alert every day reads none."""
+    listener, folder = listener_of(ready), str(ready.folder)
+    first = add_device(ready, "door-09", listener=listener, now_s=NOW_S)
+    receive_request(ready, first.id, Board.blank(tmp_path / "one").request(first), NOW_S)
+    receive_request(ready, first.id, Board.blank(tmp_path / "two").request(first), NOW_S)
+    second = add_claim(ready, "door-09", Purpose.RENEW, listener=listener, now_s=NOW_S + 1)
+    assert main(["pending", folder]) == 0
+    assert "ALERT door-09" in capsys.readouterr().out
+    with ready.change("arrived", "door-09", now_s=NOW_S) as change:
+        change.update_claim(second.id, ClaimState.USED)
+    assert main(["pending", folder]) == 0
+    assert capsys.readouterr().out == "no board waits\n"
+    assert main(["show", folder, "door-09"]) == 0
+    assert "ALERT" in capsys.readouterr().out
+
+
+def test_a_cameras_password_is_not_shown(ready: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "rtsp://admin:words@192.0.2.9/door"
+    added = ["device", "add", str(ready.folder), "door-09", "--camera", "replay", "--source", source]
+    assert main(added) == 0
+    assert main(["show", str(ready.folder), "door-09"]) == 0
+    said = capsys.readouterr().out
+    assert "rtsp://…@192.0.2.9/door" in said
+    assert "words" not in said
+
+
 def test_what_is_no_request_is_named(
     ready: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

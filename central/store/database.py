@@ -88,14 +88,16 @@ def is_postgresql(bind: Engine | Connection) -> bool:
     return bind.dialect.name == "postgresql"
 
 
-def migrate(engine: Engine) -> tuple[str | None, str]:
+def migrate(engine: Engine, *, make: bool = True) -> tuple[str | None, str]:
     """Bring the schema to this version's; what it was before, and what it is now.
+
+    Without `make`, a file of SQLite must be there: who asks what is stored has mistyped its place otherwise.
 
     Raises:
         DatabaseUnavailable: it cannot be reached or written.
         ConfigError: a later version of this program made it.
     """
-    if not is_postgresql(engine):
+    if make and not is_postgresql(engine):
         with suppress(OSError):  # SQLite says it in its own words a moment later
             Path(engine.url.database or "").touch(0o600)
     with writing(engine) as connection:
@@ -161,7 +163,9 @@ def _refuse_to_create(dialect: Any, _record: Any, arguments: Any, _options: Any)
     try:
         Path(arguments[0]).stat()
     except FileNotFoundError as error:
-        raise dialect.loaded_dbapi.OperationalError("there is no such file") from error
+        raise dialect.loaded_dbapi.OperationalError(
+            "there is no such file; `hadir-central run` makes it at first, a backup later"
+        ) from error
     except OSError:
         return  # SQLite says it in its own words
 
