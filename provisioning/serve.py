@@ -321,10 +321,12 @@ def hand_out(fleet: Fleet) -> str:
             return f"`hadir-provision serve`, which runs, gives boards {given} within the hour"
         try:
             with connect(fleet) as client:
-                Handout(fleet, client).look(time.monotonic())
+                if Handout(fleet, client).look(time.monotonic()):
+                    return f"{boards} board(s) were given {given}"
+            why = "see above"
         except BrokerUnavailable as error:
-            return f"{boards} board(s) are still to be given {given}, by `hadir-provision serve`: {error}"
-    return f"{boards} board(s) were given {given}"
+            why = str(error)
+    return f"{boards} board(s) are still to be given {given}, by `hadir-provision serve`: {why}"
 
 
 def await_answer(fleet: Fleet, given: Given, wait_s: float, tell: Tell) -> Given:
