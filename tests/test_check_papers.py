@@ -33,6 +33,7 @@ from tests.fleet_broker import FleetBroker, fleet_broker
 from tests.quietly import claimed, desk, new_claim, running, wait_for
 
 DAY_S = 24 * 3600
+NOT_AUTHORIZED = 0x87
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +185,14 @@ def test_a_broker_that_may_not_be_written_to_is_told_of_and_the_desk_goes_on(
     """Its access list is of an earlier version, and was not copied anew."""
     path = Path(broker.settings.folder) / "devices.acl"
     before = path.read_text()
-    path.write_text(before.replace("topic write hadir/v1/+/down/crl\n", ""))
-    assert path.read_text() != before
+    rule = "topic write hadir/v1/+/down/crl\n"
+    assert rule in before
+    path.write_text(before.replace(rule, ""))
     (one,) = running_brokers(Path(broker.settings.folder) / "mosquitto.conf")
     one.reload()
     try:
+        with broker.client("provision") as peer:
+            wait_for(lambda: peer.publish("hadir/v1/door-01/down/crl") == NOT_AUTHORIZED)
         assert "board(s) are still to be given the revocation list until 20" in hand_out(broker.fleet)
         caplog.clear()
         with desk(broker):
