@@ -83,12 +83,18 @@ def test_an_index_without_people_makes_each_picture_a_presentation(tmp_path: Pat
     [
         ("name,kind\na,b\n", "must name the columns file and label"),
         ("file,label\n../../etc/passwd,live\n", "line 2: ../../etc/passwd lies outside"),
+        ("file,label\na.png,live\nb.png\n", "line 3: must have a file and a label"),
+        ("file,label\n,live\n", "line 2: must have a file and a label"),
+        (f"file,label\n{'a' * 200_000},live\n", "cannot be read"),
+        ("", "the file is empty"),
+        ("\udcff", "not UTF-8 text"),
     ],
 )
 def test_an_index_that_cannot_be_meant_is_refused_with_the_place(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
-    (tmp_path / "index.csv").write_text(text)
+    """Regression: a line that is cut short, and a file that is no text, ended in a traceback."""
+    (tmp_path / "index.csv").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=complaint):
         open_presentations(tmp_path)
 

@@ -11,12 +11,13 @@ label's folder is a presentation of one frame. Or a file `index.csv` names each 
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.camera.pictures import PICTURE_SUFFIXES, read_picture
+from edge.camera.pictures import PICTURE_SUFFIXES, read_named_file, read_picture
 from edge.camera.replay import PICTURES_PER_S, VIDEO_SUFFIXES, video
 from edge.errors import InputError
 from edge.evaluate.dataset import by_number
@@ -120,23 +121,36 @@ def _series(folder: Path, path: Path, kind: str) -> list[Presentation]:
 
 def _indexed(index: Path) -> list[Presentation]:
     """Presentations out of `index.csv`. Raises InputError where it does not name files and labels."""
-    if index.stat().st_size > MAX_INDEX_BYTES:
-        raise InputError(f"{index}: larger than {MAX_INDEX_BYTES} bytes")
     series: dict[tuple[str, str], list[Path]] = defaultdict(list)
     groups: dict[tuple[str, str], str] = {}
-    with index.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        if not {"file", "label"} <= set(rows.fieldnames or ()):
-            raise InputError(f"{index}: its first line must name the columns file and label")
-        for row in rows:
-            file = index.parent / row["file"]
-            if index.parent.resolve() not in file.resolve().parents:
-                raise InputError(f"{index}: line {rows.line_num}: {row['file']} lies outside of its folder")
-            subject = row.get("subject") or row["file"]
-            key = row["label"], "/".join((row["label"], subject, row.get("session") or ""))
-            series[key].append(file)
-            groups[key] = subject
+    for where, row in _rows(index):
+        file = index.parent / row["file"]
+        if index.parent.resolve() not in file.resolve().parents:
+            raise InputError(f"{where}: {row['file']} lies outside of its folder")
+        subject = row.get("subject") or row["file"]
+        key = row["label"], "/".join((row["label"], subject, row.get("session") or ""))
+        series[key].append(file)
+        groups[key] = subject
     return [
         _pictures(name, kind, groups[kind, name], tuple(sorted(files, key=lambda f: by_number(f.name))))
         for (kind, name), files in series.items()
     ]
+
+
+def _rows(index: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """File and line of each row, and its cells by column, `file` and `label` among them. Raises InputError."""
+    try:
+        text = read_named_file(index, MAX_INDEX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{index}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        if not {"file", "label"} <= set(rows.fieldnames or ()):
+            raise InputError(f"{index}: its first line must name the columns file and label")
+        for row in rows:
+            where = f"{index}: line {rows.line_num}"
+            if not row["file"] or not row["label"] or "\0" in row["file"]:
+                raise InputError(f"{where}: must have a file and a label")
+            yield where, row
+    except csv.Error as error:
+        raise InputError(f"{index}: line {rows.line_num}: cannot be read ({error})") from error
