@@ -356,11 +356,23 @@ def test_a_cache_that_cannot_be_written_is_named_before_anything_is_embedded(tmp
     assert detector.seen == []
 
 
-def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
-    album = make_album(tmp_path / "people", {"Ann": 1})
-    (tmp_path / "people" / album.files[0]).write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"Ann_0001\.png: it is not a picture"):
-        embed_album(album, FakeDetector(), FakeEmbedder(), tmp_path / "cache")
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (1, r"Ann_0003\.png: it is not a picture; pictures may be .*WebP$"),
+        (2, r"Ann_0002\.png: .* \(and 1 more"),
+    ],
+)
+def test_a_damaged_photograph_is_named_before_any_is_embedded(
+    damaged: int, said: str, tmp_path: Path
+) -> None:
+    """Regression: the last of thousands ended the run after minutes, and the next run ended at the one after it."""
+    album, detector = make_album(tmp_path / "people", {"Ann": 3}), FakeDetector()
+    for name in album.files[3 - damaged :]:
+        (tmp_path / "people" / name).write_bytes(b"no picture")
+    with pytest.raises(InputError, match=said):
+        embed_album(album, detector, FakeEmbedder(), tmp_path / "cache")
+    assert detector.seen == []
 
 
 def test_the_default_cache_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,17 @@ def read_picture(path: Path) -> Image:
     Raises:
         InputError: missing, empty, not one of PICTURE_FORMATS, damaged, cut off, or too large.
     """
+    image = cv2.imdecode(np.frombuffer(looked_at(path), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise _unreadable(path, "it is damaged or cut off")
+    return np.ascontiguousarray(image, np.uint8)
+
+
+def looked_at(path: Path) -> bytes:
+    """A picture's file, with everything that can be wrong with it but for what only decoding shows.
+
+    Raises InputError as `read_picture` does.
+    """
     data = read_named_file(path, MAX_PICTURE_BYTES)
     size = picture_size(data)
     if size is None:
@@ -54,10 +65,7 @@ def read_picture(path: Path) -> Image:
     if data.startswith(_JPEG) and not _jpeg_is_whole(data):
         # OpenCV 4.10 decodes it and leaves the missing part grey.
         raise _unreadable(path, "it is cut off")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise _unreadable(path, "it is damaged or cut off")
-    return np.ascontiguousarray(image, np.uint8)
+    return data
 
 
 def read_named_file(path: Path, max_bytes: int) -> bytes:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import recognition
-from edge.camera.pictures import PICTURE_FORMATS, PICTURE_SUFFIXES, read_named_file, read_picture
+from edge.camera.pictures import PICTURE_FORMATS, PICTURE_SUFFIXES, looked_at, read_named_file, read_picture
 from edge.errors import BadImage, InputError
 from edge.evaluate import conditions, coverings, degrade
 from edge.evaluate.progress import Progress
@@ -198,6 +198,7 @@ def embed_album(
     stored = _load(file, shape)
     if stored is None:
         _make_cache(file.parent)
+        _look_at(album)
         stored = _embed_all(album, detector, embedder, degradation, shape)
         _store(file, *stored)
     vectors, found, measures = stored
@@ -338,6 +339,20 @@ def _store(
             raise
     except OSError as error:
         raise _unwritable_cache(file.parent, str(error.strerror)) from error
+
+
+def _look_at(album: Album) -> None:
+    """Before minutes of work that one photograph would end. Raises InputError, naming the first."""
+    refused = []
+    for name in album.files:
+        try:
+            looked_at(album.folder / name)
+        except InputError as error:
+            refused.append(error)
+    if len(refused) > 1:
+        raise InputError(f"{refused[0]} (and {len(refused) - 1:,} more that cannot be used)")
+    if refused:
+        raise refused[0]
 
 
 def _make_cache(folder: Path) -> None:
