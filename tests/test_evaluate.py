@@ -219,6 +219,7 @@ def test_an_album_is_person_image_with_or_without_a_level_above(tmp_path: Path, 
     (tmp_path / "pairs.txt").write_text("no folder")
     album = open_album(tmp_path)
     assert album.files == ("Ann/Ann_2.png", "Ann/Ann_10.png", "Bob/1.png"), "2 comes before 10"
+    assert album.others == ("Bob/notes.txt",)
     assert album.people == {"Ann": (0, 1), "Bob": (2,)}
     assert list(album.labels) == [0, 0, 1]
 
@@ -899,6 +900,20 @@ def test_too_few_people_to_calibrate_are_counted(tmp_path: Path) -> None:
     make_album(tmp_path, {"Ann": 4, "Bob": 3})
     with pytest.raises(InputError, match=r"1 people have four photographs; .* need at least 51"):
         run("calibration", tmp_path, "--cache", tmp_path / "cache")
+
+
+def test_files_that_are_no_pictures_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Regression: whoever photographs with a telephone that writes HEIC was left out without a word."""
+    make_album(tmp_path, {"Ann": 1})
+    for name in ("Bob/1.HEIC", "Bob/2.heic", "Ann/notes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(HadirError, match="no embedder"):
+        run("openset", tmp_path, "--embedder", "none")
+    assert (
+        "left out, because they are no pictures that can be read: 2 .heic, 1 no suffix"
+        in capsys.readouterr().out
+    )
 
 
 def test_an_unknown_embedder_is_refused_by_name(tmp_path: Path) -> None:

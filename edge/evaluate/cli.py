@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,9 @@ DEGRADATIONS = ("door", "small", "scarf", "mask", "glasses")
 """Of `edge.evaluate.degrade`, which would load OpenCV."""
 
 MAX_ENROLLED = 100_000
+
+MAX_KINDS = 5
+"""Suffixes of files that are no pictures, the most frequent first."""
 
 MAX_NAMED = 20
 """Photographs without a face that are printed by name."""
@@ -152,10 +156,9 @@ def _collect(options: argparse.Namespace) -> None:
 
 def _lfw(options: argparse.Namespace) -> None:
     from edge.evaluate import lfw  # noqa: PLC0415 - see TYPE_CHECKING above
-    from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
     check_outputs(options.json, options.html)
-    album = open_album(options.folder)
+    album = _open_album(options.folder)
     folds = lfw.read_folds(album, options.folder / "pairs.txt")
     eyes = _open_eyes(options)
     probes, embeddings = _embed_both(album, eyes, options)
@@ -170,10 +173,9 @@ def _lfw(options: argparse.Namespace) -> None:
 
 def _openset(options: argparse.Namespace) -> None:
     from edge.evaluate import openset  # noqa: PLC0415
-    from edge.evaluate.dataset import open_album  # noqa: PLC0415
 
     check_outputs(options.json, options.html)
-    album = open_album(options.folder)
+    album = _open_album(options.folder)
     eyes = _open_eyes(options)
     probes, templates = _embed_both(album, eyes, options)
     print(openset.HEADING)
@@ -191,11 +193,10 @@ def _openset(options: argparse.Namespace) -> None:
 
 def _thresholds(options: argparse.Namespace) -> None:
     from edge.evaluate import thresholds  # noqa: PLC0415
-    from edge.evaluate.dataset import open_album  # noqa: PLC0415
     from edge.evaluate.openset import Runs  # noqa: PLC0415
 
     check_outputs(options.json)
-    album = open_album(options.folder)
+    album = _open_album(options.folder)
     roles = thresholds.assign_roles(album, options.folder)
     eyes = _open_eyes(options)
     embeddings = _embed(album, eyes, options)
@@ -206,11 +207,10 @@ def _thresholds(options: argparse.Namespace) -> None:
 
 def _centre(options: argparse.Namespace) -> None:
     from edge.evaluate import centre  # noqa: PLC0415
-    from edge.evaluate.dataset import open_album  # noqa: PLC0415
     from edge.recognition.embed import Embedder  # noqa: PLC0415
     from edge.recognition.manifest import load_manifest  # noqa: PLC0415
 
-    album = centre.outside_view_2(open_album(options.folder), options.folder)
+    album = centre.outside_view_2(_open_album(options.folder), options.folder)
     eyes = _open_eyes(options)
     spec = centre.without_centres(eyes.spec)
     embedder = Embedder(spec, load_manifest(options.models_dir).folder, options.threads)
@@ -221,11 +221,10 @@ def _centre(options: argparse.Namespace) -> None:
 def _calibration(options: argparse.Namespace) -> None:
     from edge.config import DecideConfig  # noqa: PLC0415
     from edge.evaluate import site_trial  # noqa: PLC0415
-    from edge.evaluate.dataset import open_album  # noqa: PLC0415
     from edge.evaluate.openset import Runs  # noqa: PLC0415
 
     check_outputs(options.json)
-    album = open_album(options.folder)
+    album = _open_album(options.folder)
     eyes = _open_eyes(options)
     probes, templates = _embed_both(album, eyes, options)
     seen = Runs(probes)
@@ -242,6 +241,18 @@ def _calibration(options: argparse.Namespace) -> None:
             f"a gallery to calibrate, and a stranger, need at least {least}"
         )
     _write(options.json, "evaluate calibration", probes, site_trial.figures(trials))
+
+
+def _open_album(folder: Path) -> Album:
+    """The photographs; prints what lies among them and is none, which people may take for one."""
+    from edge.evaluate.dataset import open_album  # noqa: PLC0415
+
+    album = open_album(folder)
+    if album.others:
+        kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in album.others)
+        told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS))
+        print(f"left out, because they are no pictures that can be read: {told}; such as {album.others[0]}")
+    return album
 
 
 def _embed_both(album: Album, eyes: Eyes, options: argparse.Namespace) -> tuple[Embeddings, Embeddings]:

@@ -92,6 +92,8 @@ class Album:
     """Holds one folder a person."""
     files: tuple[str, ...]
     """`person/image`, by person, then in the order of the numbers in the name (2 before 10)."""
+    others: tuple[str, ...] = ()
+    """Files beside them that are no pictures of a kind that is read, and count for nothing."""
 
     @cached_property
     def people(self) -> dict[str, tuple[int, ...]]:
@@ -157,22 +159,29 @@ def _album(folder: Path) -> Album:
         raise InputError(f"{folder}: there is no such folder; expected person/image below it")
     below = folder / "images"
     root = below if below.is_dir() and _folders(below) else folder
-    files = [
-        f"{person.name}/{name}"
-        for person in _folders(root)
-        for name in sorted((file.name for file in person.iterdir() if _is_picture(file)), key=by_number)
-    ]
+    found = {person.name: _visible_files(person) for person in _folders(root)}
+    files = tuple(
+        f"{person}/{name}" for person, names in found.items() for name in names if _is_picture(name)
+    )
     if not files:
         raise InputError(f"{root}: holds no person/image; pictures may be {PICTURE_FORMATS}")
-    return Album(root, tuple(files))
+    others = (
+        f"{person}/{name}" for person, names in found.items() for name in names if not _is_picture(name)
+    )
+    return Album(root, files, tuple(others))
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _visible_files(folder: Path) -> list[str]:
+    names = (file.name for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    return sorted(names, key=by_number)
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def by_number(name: str) -> list[tuple[int, str]]:
