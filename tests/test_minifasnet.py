@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import http.client
 import io
 import os
 import pickle
@@ -268,3 +269,17 @@ def test_what_cannot_be_fetched_says_what_to_do_and_that_it_may_work_later(
         build("", tmp_path)
     assert caught.value.exit_code == 69  # EX_UNAVAILABLE
     assert not list(tmp_path.glob("*.tflite"))
+
+
+def test_a_download_that_breaks_off_is_said_as_one_that_did_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a line that broke after the answer had begun ended in a traceback."""
+
+    class BreaksOff(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise http.client.IncompleteRead(b"half", 4)
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: BreaksOff())
+    with pytest.raises(CannotBuild, match=r"cannot be fetched \(IncompleteRead.*MINIFASNET_DIR="):
+        build("", tmp_path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import sys
@@ -129,7 +130,10 @@ def download(published: Published) -> tuple[bytes, str]:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - https, a constant
             content: bytes = answer.read(2**24)
-    except OSError as error:  # URLError and HTTPError are OSErrors
+    except (
+        OSError,
+        http.client.HTTPException,
+    ) as error:  # URLError and HTTPError are OSErrors; IncompleteRead is not
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise CannotBuild(
