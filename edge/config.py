@@ -118,10 +118,14 @@ class QualityConfig:
     min_sharpness: Annotated[float, Range(0, 100000)] = 10.0
     """Variance of the Laplacian on the aligned 112 px crop; a sharp face of 40 px has 15, one of 100 px 200."""
     min_brightness: Annotated[float, Range(0, 255)] = 30.0
+    """Mean grey level of the aligned crop, 0 to 255. Both bounds were set, not measured: they keep out the night and
+    a face in the sun."""
     max_brightness: Annotated[float, Range(0, 255)] = 235.0
+    """The same, upwards."""
     max_yaw: Annotated[float, Range(0, 1)] = 0.6
     """0 looks at the camera, 1 is a profile."""
     max_roll_deg: Annotated[float, Range(0, 180)] = 35.0
+    """How far the line of the eyes may be from level, either way; set, not measured."""
     min_above_eyes: Annotated[float, Range(-2, 5)] = 0.35
     """How much of the picture must be above the eyes, in distances of the eyes: of faces that its upper edge
     cuts closer, six times as many are not recognised, and their keypoints are guesses."""
@@ -136,6 +140,7 @@ class TrackConfig:
     max_shift: Annotated[float, Range(0.1, 5)] = 1.2
     """How far a face may be from where it was expected, in widths of the face; a change of size counts, too."""
     max_tracks: Annotated[int, Range(1, 256)] = 32
+    """People followed at once, as many as faces are taken from a frame; more are passed over until one has left."""
     recheck_ms: Annotated[int, Range(50, 10000)] = 500
     """How often a face whose case is closed is embedded again, in case another person has taken its place."""
 
@@ -207,8 +212,11 @@ class BrokerConfig:
     cert_file: Path | None = None
     private_key_file: Path | None = None
     keepalive_s: Annotated[int, Range(5, 3600)] = 30
+    """After half as long again without a word the broker takes the board for lost (MQTT 5, section 3.1.2.10)."""
     retry_min_s: Annotated[float, Range(0.05, 60)] = 1.0
+    """Pause before the next attempt to connect; doubled at each up to `retry_max_s`."""
     retry_max_s: Annotated[float, Range(0.05, 3600)] = 60.0
+    """Longest pause between two attempts to connect."""
 
 
 @dataclass(frozen=True, slots=True)
