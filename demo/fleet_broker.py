@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
 
 from demo.boards import make_fleet
 from demo.mosquitto import PORT_TRIES, free_ports, program, ready
@@ -16,6 +20,7 @@ from provisioning.deploy import BrokerSettings, write_broker
 from provisioning.fleet import Fleet
 
 STOP_S = 10.0
+LOOK_S = 0.2
 
 
 @contextmanager
@@ -40,6 +45,48 @@ def fleet_at_broker() -> Iterator[Fleet]:
             fleet.registry.close()
 
 
+class Keeper:
+    """Starts a program again whenever it ends by itself, as its systemd unit does (docs/broker.md)."""
+
+    def __init__(self, command: Sequence[str], output: IO[bytes]) -> None:
+        self._command = command
+        self._output = os.dup(output.fileno())
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep)
+        self.process = self._start()
+        self.falls = 0
+        """How often it ended by itself."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stderr=self._output)
+
+    def _keep(self) -> None:
+        while not self._over.wait(LOOK_S):
+            if self.process.poll() is not None:
+                self.falls += 1
+                self.process = self._start()
+
+    def stop(self) -> None:
+        """End it for good."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._output)
+
+
 @contextmanager
 def _serving(path: str, fleet: Fleet, log: Path) -> Iterator[None]:
     for _ in range(PORT_TRIES):
@@ -47,17 +94,15 @@ def _serving(path: str, fleet: Fleet, log: Path) -> Iterator[None]:
         place = str(fleet.folder / "broker")
         settings = BrokerSettings(("127.0.0.1",), port, claim_port, "127.0.0.1", place)
         configuration = write_broker(fleet, settings, int(time.time()))
-        with log.open("wb") as output:
-            process = subprocess.Popen((path, "-c", str(configuration)), stderr=output)
+        with log.open("ab") as output:
+            keeper = Keeper((path, "-c", str(configuration)), output)
         try:
-            if ready(process, port):
-                yield
+            if ready(keeper.process, port):
+                with keeper:
+                    yield
+                if keeper.falls:
+                    print(f"mosquitto fell {keeper.falls} times, and was started again", flush=True)
                 return
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            keeper.stop()
     raise BrokerUnavailable(f"mosquitto does not start: {log.read_text()}")

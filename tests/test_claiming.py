@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from demo.fleet_broker import Keeper
 from edge.camera.qr import read_qr, watch_for
 from edge.check import papers
 from edge.check.findings import Verdict
@@ -28,6 +29,7 @@ from provisioning.fleet import Fleet
 from provisioning.qr import qr_code, terminal_text, write_picture
 from tests.claiming import LISTENER, NOW_S, Board, let_in, new_fleet
 from tests.cuts import Cut, cut_once
+from tests.quietly import wait_for
 
 CLAIM = Claim.new("k3v8abcdef", broker="192.168.178.20:8884", server="P" * 21 + "A", fleet="F" * 43)
 
@@ -115,6 +117,17 @@ def test_the_torture_finds_a_claim_that_was_certified_twice() -> None:
     done = tortured("--scene", "claim", "--at", "asked", "--mutation", "certify-again")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 certificates are good" in done.stdout
+
+
+def test_a_broker_that_falls_is_started_again_and_counted(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        keeper = Keeper((sys.executable, "-c", "raise SystemExit(3)"), log)
+    first = keeper.process
+    with keeper:
+        wait_for(lambda: keeper.falls >= 2)
+    keeper.stop()
+    assert first.returncode == 3
+    assert keeper.process is not first
 
 
 def held_up(size_px: int = 300, noise: float = 12.0) -> Image:
