@@ -60,7 +60,7 @@ def agreement(looks: Looks) -> Floats:
 
 
 def as_for_templates(looks: Looks) -> Floats:
-    """Of each look with the others of its run, squared, and never quite nothing."""
+    """Little for a look that is unlike the others of its run, all alike otherwise."""
     weights = np.zeros(looks.found.shape, np.float32)
     for row, there in enumerate(looks.found):
         if there.any():

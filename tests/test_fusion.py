@@ -31,7 +31,7 @@ def weights(name: str, seen: Looks) -> list[float]:
     return list(WAYS[name](seen)[0])
 
 
-@pytest.mark.parametrize("seen", [looks(UP, ASLANT, RIGHT), looks((0.8, 0.6), ASLANT, UP)])
+@pytest.mark.parametrize("seen", [looks(UP, ASLANT, (0.6, -0.8)), looks((0.8, 0.6), (0.8, -0.6), UP)])
 def test_the_ways_are_those_in_which_the_project_fuses_frames_and_references(seen: Looks) -> None:
     assert fuse_by(plain, seen)[0] == pytest.approx(fuse(list(seen.vectors[0])))
     assert fuse_by(as_for_templates, seen)[0] == pytest.approx(template_of(list(seen.vectors[0])))
@@ -40,7 +40,7 @@ def test_the_ways_are_those_in_which_the_project_fuses_frames_and_references(see
 
 def test_of_runs_that_differ_in_length_only_what_is_there_has_a_weight() -> None:
     seen = looks(UP, ASLANT, RIGHT, found=2)
-    assert list(as_for_templates(seen)[0]) == pytest.approx([0.8**2, 0.8**2, 0])
+    assert list(as_for_templates(seen)[0]) == pytest.approx([1, 1, 0])
     assert not as_for_templates(looks(UP, RIGHT, found=0)).any()
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from edge.recognition.gallery import Gallery
 from edge.records import Match, Vector
 
+FULL_SHARE = 0.5
+"""0.6 and 0.7 gave the same on the tuning photographs."""
+
 LEAST_AGREEMENT = 0.05
 """Of vectors that are like none of the others, so that these have a mean, too."""
 
@@ -34,7 +37,7 @@ def fuse(vectors: Sequence[Vector]) -> Vector:
 
 
 def template_of(vectors: Sequence[Vector]) -> Vector:
-    """The unit-length mean of a person's photographs, of which each counts by how well it agrees with the others.
+    """The unit-length mean of a person's photographs, in which those that are unlike the others count little.
 
     Of three photographs one may show a profile, a blur or somebody else, and the plain mean is then nobody's.
     """
@@ -43,14 +46,16 @@ def template_of(vectors: Sequence[Vector]) -> Vector:
 
 
 def agreement(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much each of these unit vectors counts, (n,): the square of its mean similarity to the others.
+    """How much each of these unit vectors counts, (n,): fully, unless it is unlike the others.
 
-    One and two count alike. Of powers 1 to 3 none is better than another. With three photographs a
-    template, misses are about the same where all are right, and two fifths fewer where one in fourteen
-    shows somebody else (docs/decisions/recognition.md).
+    That is where its mean similarity to the others is less than FULL_SHARE of the best one's; then by the square
+    of what it has of that. One and two count alike. With three photographs a template, misses are about
+    the same where all are right, and two fifths fewer where one in fourteen shows somebody else
+    (docs/decisions/recognition.md).
     """
     others = ((rows @ rows.T).sum(axis=1) - 1) / max(1, len(rows) - 1)
-    return np.asarray(np.maximum(others, LEAST_AGREEMENT) ** 2, np.float32)
+    kept = np.maximum(others, LEAST_AGREEMENT)
+    return np.asarray(np.minimum(1, kept / (FULL_SHARE * kept.max())) ** 2, np.float32)
 
 
 def _unit_mean(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> Vector:
