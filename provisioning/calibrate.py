@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,15 @@ def embed_strangers(eyes: Eyes, folder: Path) -> list[Matrix]:
         template_of([embed_photo(eyes, album.folder / album.files[row]) for row in rows])[np.newaxis]
         for rows in album.people.values()
     ]
+
+
+def entry(calibration: Calibration) -> dict[str, Any]:
+    """For the audit: what was asked for, what holds now, and whose ids need more than that."""
+    return {
+        "fpir_target": calibration.fpir_target,
+        "threshold": round(calibration.threshold, 4),
+        "raised": sorted(calibration.gallery.raised),
+    }
 
 
 def report(calibration: Calibration) -> str:

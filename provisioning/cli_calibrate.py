@@ -49,7 +49,7 @@ def add_commands(commands: Subparsers) -> None:
 def _calibrate(options: argparse.Namespace) -> None:
     # Imported here, because OpenCV and the models take a while and other commands need neither.
     from edge.assembly import open_eyes  # noqa: PLC0415
-    from provisioning.calibrate import calibrate, embed_strangers, report  # noqa: PLC0415
+    from provisioning.calibrate import calibrate, embed_strangers, entry, report  # noqa: PLC0415
     from provisioning.galleries import next_gallery, publish  # noqa: PLC0415
 
     fleet = open_fleet(options.fleet)
@@ -64,7 +64,9 @@ def _calibrate(options: argparse.Namespace) -> None:
             lookalikes_only=options.lookalikes_only,
         )
         print(report(calibration))
-        boards = () if options.dry_run else publish(fleet, calibration.gallery)
+        boards = (
+            () if options.dry_run else publish(fleet, calibration.gallery, "calibrate", **entry(calibration))
+        )
     if options.dry_run:
         print("nothing was written")
     tell_boards(boards)

@@ -36,7 +36,7 @@ def _remove(options: argparse.Namespace) -> None:
     eyes = open_eyes(RecognitionConfig(embedder=options.embedder, models_dir=options.models_dir))
     with next_gallery(fleet, eyes) as gallery:
         smaller = without_person(gallery, options.person)
-        boards = publish(fleet, smaller)
+        boards = publish(fleet, smaller, "remove", options.person)
     print(f"removed {options.person}; gallery version {smaller.version}, {len(smaller.people)} people")
     tell_boards(boards)
 
@@ -52,7 +52,14 @@ def _enrol(options: argparse.Namespace) -> None:
     with next_gallery(fleet, eyes) as gallery:
         enrolment = enrol(eyes, options.person, options.photo, gallery)
         grown = with_person(gallery, enrolment.person, enrolment.template)
-        boards = publish(fleet, grown)
+        boards = publish(
+            fleet,
+            grown,
+            "enrol",
+            enrolment.person,
+            photos=enrolment.photos,
+            replaced=enrolment.to_earlier is not None,
+        )
     if enrolment.lookalike is not None:
         other, similarity = enrolment.lookalike
         print(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edge.assembly import Eyes
 from edge.errors import InputError
@@ -79,15 +80,23 @@ def _next(gallery: Gallery, templates: Mapping[str, Vector]) -> Gallery:
     )
 
 
-def publish(fleet: Fleet, gallery: Gallery) -> tuple[Path, ...]:
-    """Sign a gallery and put it into the fleet's folder and each board's; returns the boards' files."""
+def publish(
+    fleet: Fleet, gallery: Gallery, action: str = "gallery", subject: str | None = None, **detail: Any
+) -> tuple[Path, ...]:
+    """Sign a gallery and put it into the fleet's folder and each board's; returns the boards' files.
+
+    The audit says what was done (`action`, such as "enrol") to whom (`subject`, a person's id; the site where it is
+    about nobody in particular). Of people `detail` may hold ids, never names or embeddings: an entry stays for ever.
+    """
     key, now_s = fleet.signing_key("gallery"), int(time.time())
     devices = fleet.active_devices()
     signed = {
         site: encode_gallery(gallery, key, issuer=fleet.issuer, audience=site_urn(site), now_s=now_s)
         for site in {fleet.site} | {device.site for device in devices}
     }
-    with fleet.change("gallery", fleet.site, now_s=now_s, version=gallery.version) as change:
+    with fleet.change(
+        action, subject or fleet.site, now_s=now_s, version=gallery.version, **detail
+    ) as change:
         change.at_least(GALLERY_VERSION, gallery.version)
     write_durably(fleet.folder / FILE, signed[fleet.site])
     boards = {fleet.board_folder(device.device) / FILE: signed[device.site] for device in devices}

@@ -58,10 +58,21 @@ def test_the_boards_get_a_signed_gallery_with_thresholds_and_who_needs_more(
     assert "1,770 pairs" in told
 
 
+def test_the_audit_tells_of_a_calibration_whose_ids_need_more(enrolled: Fleet) -> None:
+    """Regression: it told that there was another version of the gallery, and nothing of what was done."""
+    assert main(["calibrate", str(enrolled.folder)]) == 0
+    *_, last = enrolled.registry.audit()
+    assert (last.action, last.subject) == ("calibrate", enrolled.site)
+    assert last.detail.keys() == {"version", "fpir_target", "threshold", "raised"}
+    assert (last.detail["version"], last.detail["fpir_target"]) == (5, 0.003)
+    assert last.detail["raised"] == ["E000", "E001"]
+
+
 def test_a_dry_run_writes_nothing(enrolled: Fleet, eyes: Eyes, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", str(enrolled.folder), "--dry-run"]) == 0
     assert "nothing was written" in capsys.readouterr().out
     assert on_board(enrolled, eyes).version == 4
+    assert [entry.action for entry in enrolled.registry.audit()].count("calibrate") == 0
 
 
 def test_too_few_people_are_refused_and_the_gallery_stays(

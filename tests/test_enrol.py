@@ -151,12 +151,12 @@ def test_of_two_commands_at_once_neither_undoes_the_other(
             waits.set()
         flock(file, operation)
 
-    def publishing(fleet: Fleet, gallery: Gallery) -> tuple[Path, ...]:
+    def publishing(fleet: Fleet, gallery: Gallery, *what: str) -> tuple[Path, ...]:
         if threading.current_thread() is not second:
             second.start()
             while second.is_alive() and not waits.wait(0.01):
                 pass
-        return publish(fleet, gallery)
+        return publish(fleet, gallery, *what)
 
     monkeypatch.setattr("provisioning.galleries.fcntl.flock", locking)
     monkeypatch.setattr("provisioning.galleries.publish", publishing)
@@ -251,6 +251,35 @@ def test_enrolling_somebody_under_a_second_id_is_done_and_warned_of(
     assert said.err.startswith("warning: E9 looks like P44 (similarity 0.")
     assert "the same person under two ids?" in said.err
     assert "gallery version 2, 2 people" in said.out
+
+
+def test_the_audit_tells_whose_id_was_enrolled_and_removed_and_by_whom(
+    fleet: Fleet, people: People, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: it told that there was another version of the gallery, and not whom it was about."""
+    monkeypatch.setenv("SUDO_USER", "ana")
+    for photo in people["P44"][:2]:
+        assert main(["enrol", str(fleet.folder), "P44", str(photo)]) == 0
+    assert main(["remove", str(fleet.folder), "P44"]) == 0
+    first, again, gone = list(fleet.registry.audit())[-3:]
+    assert [(entry.action, entry.subject) for entry in (first, again, gone)] == [
+        ("enrol", "P44"),
+        ("enrol", "P44"),
+        ("remove", "P44"),
+    ]
+    assert {entry.who.split("@")[0] for entry in (first, again, gone)} == {"ana"}
+    assert first.detail == {"version": 1, "photos": 1, "replaced": False}
+    assert again.detail == {"version": 2, "photos": 1, "replaced": True}
+    assert gone.detail == {"version": 3}
+    capsys.readouterr()
+    assert main(["audit", str(fleet.folder)]) == 0
+    assert '  remove  P44  {"version": 3}' in capsys.readouterr().out
+
+
+def test_a_removal_that_was_refused_is_not_in_the_audit_as_done(fleet: Fleet) -> None:
+    before = list(fleet.registry.audit())
+    assert main(["remove", str(fleet.folder), "E404"]) == InputError.exit_code
+    assert list(fleet.registry.audit()) == before
 
 
 def test_a_command_that_cannot_be_carried_out_says_why_in_one_line(
