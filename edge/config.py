@@ -128,7 +128,7 @@ class QualityConfig:
     """How far the line of the eyes may be from level, either way; set, not measured."""
     min_above_eyes: Annotated[float, Range(-2, 5)] = 0.35
     """How much of the picture must be above the eyes, in distances of the eyes: of faces that its upper edge
-    cuts closer, six times as many are not recognised, and their keypoints are guesses."""
+    cuts closer, four times as many and more are not recognised, and their keypoints are guesses."""
 
 
 @dataclass(frozen=True, slots=True)
