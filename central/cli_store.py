@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, select
 
 from central import words
 from central.config import CentralConfig, load_central
-from central.keyring import Keyring, stored_handovers
+from central.keyring import Keyring
 from central.prove import Proof, prove
 from central.query import (
     Span,
@@ -215,7 +215,7 @@ def _verify(options: argparse.Namespace, config: CentralConfig, engine: Engine) 
 
     with reading(engine) as connection:
         _check_known(connection, options.device)
-        keyring.hand_over(stored_handovers(connection))
+        keyring.learn(connection)
         show(watched(prove(connection, keyring.registry, options.device)), options.format)
     return 0 if whole else NOT_WHOLE
 
@@ -268,7 +268,7 @@ def _migrate(options: argparse.Namespace, config: CentralConfig, engine: Engine)
 def _release(options: argparse.Namespace, config: CentralConfig, engine: Engine) -> None:
     keyring = Keyring(config.trust.devices_file)
     with writing(engine) as connection:
-        keyring.hand_over(stored_handovers(connection))
+        keyring.learn(connection)
         released = words.release(connection, keyring.registry, _range(options), _word(options))
     print(f"released: {released.stored} out of quarantine; what is held in that range counts from now on")
     for why in released.still_refused:

@@ -11,6 +11,7 @@ from typing import Any
 from edge.errors import InputError, KeyFileError, TokenRefused
 from edge.trust.identity import ID_PATTERN, check_device_id
 from edge.trust.jws import VerificationKey, key_from_jwk, without_duplicates
+from edge.trust.members import MAX_INTEGER
 from edge.trust.tokens import BOARD_TYPS, CHAIN_PATTERN
 
 MAX_REGISTRY_BYTES = 64 * 1024 * 1024
@@ -52,6 +53,8 @@ class Registry:
     """All registrations by kid."""
 
     registrations: Mapping[str, Registration]
+    version: int = 0
+    """It rises with every change at provisioning; 0 where the file has none, as earlier programs wrote it."""
     keys: Mapping[str, VerificationKey] = field(init=False)
     """By kid; made once, because every event asks for it."""
 
@@ -76,13 +79,18 @@ def load_registry(path: Path) -> Registry:
     if len(content) > MAX_REGISTRY_BYTES:
         raise KeyFileError(f"{path}: larger than {MAX_REGISTRY_BYTES} bytes")
     try:
-        entries = json.loads(content, object_pairs_hook=without_duplicates)["keys"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        document = json.loads(content, object_pairs_hook=without_duplicates)
+        entries, version = document["keys"], document.get("version", 0)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KeyFileError(
             f"{path}: not a registry of devices: no JSON object, of members named once, with a list of keys"
         ) from error
     if not isinstance(entries, list):
         raise KeyFileError(f"{path}: not a registry of devices: keys is no list")
+    if type(version) is not int or not 0 <= version <= MAX_INTEGER:
+        raise KeyFileError(
+            f"{path}: not a registry of devices: version is no whole number up to {MAX_INTEGER}"
+        )
     registrations: dict[str, Registration] = {}
     for number, entry in enumerate(entries, 1):
         try:
@@ -95,7 +103,7 @@ def load_registry(path: Path) -> Registry:
                 f"{path}: key {number} of {len(entries)}: {registration.key.kid} is there already"
             )
         registrations[registration.key.kid] = registration
-    return Registry(registrations)
+    return Registry(registrations, version)
 
 
 def _registration(entry: Any) -> Registration:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from central.config import load_central
 from central.consume import consuming
-from central.keyring import Keyring
+from central.keyring import Keyring, newest_taken
 from central.listen import stopping_on_signals
 from central.receipts import load_receipt_key
 from central.server import Server, Signer
-from central.store.database import migrate, open_database, shown
+from central.store.database import migrate, open_database, reading, shown
 from edge.board.systemd import Notifier
 
 PULSE_S = 5.0
@@ -51,6 +51,8 @@ def run(path: Path) -> None:
     engine = open_database(config.database.url, path.parent)
     before, schema = migrate(engine)
     log.info("database %s: schema %s%s", shown(engine), schema, "" if before == schema else f", was {before}")
+    with reading(engine) as connection:
+        keyring.require(newest_taken(connection, config.broker.name))
     notifier = Notifier()
     server = Server(engine, keyring, Signer(config.broker.name, key))
     server.turned = Pulse(notifier, server.summary)

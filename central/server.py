@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from central import heads
 from central.consume import Consumer, Message
 from central.evidence import Refused, refused
-from central.keyring import Keyring, handover_of, stored_handovers
+from central.keyring import Keyring, handover_of, note_taken
 from central.ledger import Key, begin_chains, place_of, store
 from central.receipts import Pending, signed
 from central.rounds import look_around, note_revocations
@@ -171,7 +171,7 @@ class Server:
             return verify_event(message.topic, message.payload, self._keyring.registry, now_s)
         except TokenRefused as error:
             # Another consumer may have stored the handover of this key a moment ago.
-            if error.reason is not Refusal.UNKNOWN_KEY or self._asked or not self._learn_handovers():
+            if error.reason is not Refusal.UNKNOWN_KEY or self._asked or not self._learn():
                 self._asked = self._asked or error.reason is Refusal.UNKNOWN_KEY
                 raise
         return verify_event(message.topic, message.payload, self._keyring.registry, now_s)
@@ -198,16 +198,17 @@ class Server:
         with writing(self._engine) as connection:
             return self._ids | begin_chains(connection, new, now_ms)
 
-    def _learn_handovers(self) -> bool:
+    def _learn(self) -> bool:
         with reading(self._engine) as connection:
-            return bool(self._keyring.hand_over(stored_handovers(connection)))
+            return self._keyring.learn(connection)
 
     def _look_around(self) -> None:
         now_ms = round(self._now() * 1000)
         self._keyring.reload_if_changed()
-        self._learn_handovers()
+        self._learn()
         revoked = {kid: device for kid, device in self._keyring.revoked.items() if kid not in self._noted}
         with writing(self._engine) as connection:
+            note_taken(connection, self._signer.consumer, self._keyring.version, now_ms)
             note_revocations(connection, revoked, now_ms)
             look_around(connection, now_ms)
             if self._known != set(self._keyring.registry.registrations):

@@ -37,7 +37,7 @@ from provisioning.fleet import (
 )
 from provisioning.handover import alone
 from provisioning.keys import LOCK_FILE, Ask, KeyStore
-from provisioning.registry import Change
+from provisioning.registry import CHANGES, Change
 
 MAGIC = b"hadir-backup-1\n"
 MAX_BACKUP_BYTES = 2 * 1024**3
@@ -201,7 +201,8 @@ def _bring_up_to_date(folder: Path, ask: Ask, now_s: int, broker: Path | None) -
         )
     fleet = open_fleet(folder, ask=ask)
     with fleet.change("restore", "fleet", now_s=now_s, made_s=made_s) as change:
-        for name in fleet.registry.counters():
+        # A backup by an earlier program has not counted changes.
+        for name in {*fleet.registry.counters(), CHANGES}:
             change.at_least(name, fleet.registry.counter(name) + now_s - made_s + MARGIN)
         names = () if broker is None else _revoked_since(fleet, change, broker)
         change.detail["revoked"] = list(names)

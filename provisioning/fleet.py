@@ -58,7 +58,7 @@ from provisioning.authority import (
 )
 from provisioning.entries import Device, Issued
 from provisioning.keys import SCRYPT_N, Ask, KeyStore, read_passphrase
-from provisioning.registry import Change, Registry, check_site, create_registry
+from provisioning.registry import CHANGES, Change, Registry, check_site, create_registry
 
 FLEET_FILE = "fleet.json"
 REGISTRY_FILE = "registry.db"
@@ -157,6 +157,8 @@ class Fleet:
             return self._write_devices()
 
     def _write_devices(self) -> Path:
+        # Before all else is read: what changes meanwhile makes the file newer than it says, never older.
+        version = self.registry.counter(CHANGES)
         sites = {device.device: device.site for device in self.registry.devices()}
         entries: list[dict[str, Any]] = [
             {
@@ -171,7 +173,7 @@ class Fleet:
             }
             for key in self.registry.device_keys()
         ]
-        content = json.dumps({"keys": entries}, indent=2).encode() + b"\n"
+        content = json.dumps({"version": version, "keys": entries}, indent=2).encode() + b"\n"
         keys = read_bounded(self.folder / KEYS_FILE, MAX_TRAIL_BYTES)
         for consumer in self.registry.consumers():
             folder = self.folder / "consumers" / consumer.name

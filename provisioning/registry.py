@@ -42,6 +42,9 @@ from provisioning.schema import connect
 
 MAX_LABEL_CHARACTERS = 100
 
+CHANGES = "changes"
+"""The counter of all changes: the version of what is made from the registry, so that an older copy is known as one."""
+
 
 class Registry:
     """An open registry, to be read; `change()` is the only way to write."""
@@ -69,6 +72,7 @@ class Registry:
                 self._check_there()
                 change = Change(connection, now_s, dict(detail))
                 yield change
+                change.next(CHANGES)
                 audit.record(connection, action, subject, change.detail, who=who, now_s=now_s)
                 connection.execute("COMMIT")
             except BaseException:

@@ -181,6 +181,12 @@ def register(path: Path, *chains: Chain, **changes: object) -> Path:
     return path
 
 
+def versioned(path: Path, version: int) -> Path:
+    """The same file, as provisioning writes it after so many changes."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version}))
+    return path
+
+
 @dataclass
 class Desk:
     """Where a server takes messages from and puts receipts: what a broker would carry, written down."""

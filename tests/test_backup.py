@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from central.registry import load_registry
 from demo.boards import PASSPHRASE, add_board, make_fleet
 from edge.errors import AlreadyRunning, InputError, KeyFileError
 from provisioning.authority import Role, moment, pem
@@ -167,6 +170,18 @@ def test_a_restored_fleet_gives_no_number_out_again(fleet: Fleet, path: Path) ->
     for name in (KEYS_VERSION, CRL_NUMBER):
         assert again.registry.counter(name) > given[name], name
         assert again.registry.counter(name) >= LATER_S - NOW_S + MARGIN
+
+
+def test_a_restored_fleets_file_for_servers_is_newer_than_all_before_it(fleet: Fleet, path: Path) -> None:
+    """Regression: servers take none that is older than what they had; also of a backup that did not count changes."""
+    with closing(sqlite3.connect(fleet.folder / "registry.db")) as registry, registry:
+        registry.execute("DELETE FROM counters WHERE name = 'changes'")
+    back_up(fleet, path, now_s=NOW_S)
+    for number in range(40):
+        with fleet.change("work", "x", now_s=NOW_S + number):
+            pass
+    given = load_registry(fleet.write_devices()).version
+    assert load_registry(restored(path).fleet.folder / "devices.jwks").version > given
 
 
 def test_a_restored_fleet_does_not_reissue_a_serial_number(fleet: Fleet, path: Path) -> None:

@@ -372,7 +372,7 @@ def test_what_cannot_be_meant_is_said_by_the_command_line(
 
 def test_migrate_says_where_the_database_is(ask: Ask, database: Engine) -> None:
     code, out, _ = ask("migrate")
-    assert (code, out.endswith(": schema 0001\n")) == (0, True)
+    assert (code, out.endswith(": schema 0002\n")) == (0, True)
 
 
 def test_what_is_held_of_one_of_two_chains_does_not_hold_the_other(office: Office, chain: Chain) -> None:

@@ -27,10 +27,21 @@ def test_an_empty_database_comes_to_the_newest_schema_and_stays_there(
 ) -> None:
     engine = open_database(database_url, tmp_path)
     try:
-        assert migrate(engine) == (None, "0001")
-        assert migrate(engine) == ("0001", "0001")
+        assert migrate(engine) == (None, "0002")
+        assert migrate(engine) == ("0002", "0002")
     finally:
         engine.dispose()
+
+
+def test_a_database_of_the_first_schema_comes_to_the_newest_with_all_it_has(database: Engine) -> None:
+    with writing(database) as connection:
+        connection.execute(text("DROP TABLE registry_taken"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(text("INSERT INTO revocation VALUES ('kid', 1, 'door-01', 7, 8)"))
+    assert migrate(database) == ("0001", "0002")
+    with reading(database) as connection:
+        assert connection.execute(text("SELECT seq FROM revocation")).scalar() == 7
+        assert connection.execute(text("SELECT count(*) FROM registry_taken")).scalar() == 0
 
 
 def test_the_steps_make_just_the_tables_that_the_code_uses(database: Engine) -> None:
@@ -54,7 +65,7 @@ def test_consumers_that_start_together_migrate_once(database_url: str, tmp_path:
     )
     command = [sys.executable, "-c", program, database_url, str(tmp_path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [process.communicate(timeout=60)[0] for process in started] == ["0001\n"] * 3
+    assert [process.communicate(timeout=60)[0] for process in started] == ["0002\n"] * 3
     assert {process.returncode for process in started} == {0}
 
 
@@ -90,7 +101,7 @@ def test_a_transaction_that_fails_leaves_nothing(database: Engine) -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert migrate(database) == ("0001", "0001")
+    assert migrate(database) == ("0002", "0002")
 
 
 @pytest.mark.parametrize(

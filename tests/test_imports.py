@@ -106,6 +106,7 @@ VENDORS = {
         "central/store/database.py",
         "central/store/migrations/env.py",
         "central/store/migrations/versions/0001_first.py",
+        "central/store/migrations/versions/0002_registry_taken.py",
     },
 }
 

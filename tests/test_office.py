@@ -11,13 +11,15 @@ import pytest
 from sqlalchemy import Engine, select
 
 from central import heads
+from central.keyring import Keyring, newest_taken
+from central.server import Server, Signer
 from central.store import tables
 from central.store.database import reading, writing
 from central.words import Range, Word, attest, release, see_to
-from edge.errors import InputError
+from edge.errors import InputError, KeyFileError
 from edge.records import ClockState
 from edge.trust.jws import SigningKey
-from tests.office import HOLDOVER, NOW_MS, SYNCED, UNSYNCED, Chain, Office, message, register
+from tests.office import HOLDOVER, NOW_MS, SYNCED, UNSYNCED, Chain, Office, message, register, versioned
 from tests.test_central import altered, malleated
 
 WORD = Word("Ada", "looked at the door's camera", NOW_MS)
@@ -190,6 +192,67 @@ def test_a_retained_message_that_is_cleared_is_no_alarm(office: Office, chain: C
     """Regression: each revocation, which clears the board's status at the broker, raised one."""
     office.take(chain.start(), message(chain.device, b"", kind))
     assert (office.alerts(), office.evidence()) == ([], [])
+
+
+def test_an_older_copy_of_the_registry_undoes_no_revocation(
+    database: Engine, chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: a copy from before a theft, put over the newer one, let the thief in again without a word."""
+    devices = tmp_path / "devices.jwks"
+    office = Office(database, versioned(register(devices, chain, revoked_at=1_764_000_000), 7))
+    office.look_around()
+    versioned(register(devices, chain), 6)
+    office.look_around()
+    assert "version 6 is older than 7" in caplog.text
+    assert "copy the newest devices.jwks from the fleet" in caplog.text
+    register(devices, chain)
+    office.look_around()
+    assert "version none is older than 7" in caplog.text
+    office.take(chain.start())
+    assert office.evidence() == [("door-01", "revoked-key", 1)]
+    versioned(register(devices, chain, Chain("door-02"), chain="B" * 22), 8)
+    office.look_around()
+    assert {one.device for one in office.keyring.registry.registrations.values()} == {"door-01", "door-02"}
+
+
+def test_what_a_consumer_has_taken_it_does_not_go_back_from_after_a_restart(
+    database: Engine, chain: Chain, tmp_path: Path
+) -> None:
+    """Each for itself: a file is copied to one server after another."""
+    devices = versioned(register(tmp_path / "devices.jwks", chain), 7)
+    Office(database, devices).look_around()
+    with reading(database) as connection:
+        newest = {name: newest_taken(connection, name) for name in ("central-1", "central-2")}
+    assert newest == {"central-1": 7, "central-2": 0}
+    with pytest.raises(KeyFileError, match=f"{devices}: version 6 is older than 7, .* copy the newest"):
+        Keyring(versioned(devices, 6)).require(newest["central-1"])
+    Keyring(versioned(devices, 7)).require(newest["central-1"])
+
+
+@pytest.mark.parametrize("consumer", ["central-1", "central-2"])
+def test_a_revocation_is_not_forgotten_whatever_the_file_says_later(
+    consumer: str, database: Engine, chain: Chain, tmp_path: Path
+) -> None:
+    """Regression: files without a version, and those of another consumer, say nothing of their age."""
+    devices = register(tmp_path / "devices.jwks", chain, revoked_at=1_764_000_000)
+    Office(database, devices).look_around()
+    again = Office(database, register(devices, chain))
+    again.server = Server(database, again.keyring, Signer(consumer, again.desk.key), now=lambda: again.now_s)
+    again.take(chain.start())
+    assert again.evidence() == [("door-01", "revoked-key", 1)]
+
+
+def test_a_key_that_a_revoked_one_handed_over_to_stays_revoked_under_an_older_file(
+    database: Engine, chain: Chain, tmp_path: Path
+) -> None:
+    devices = register(tmp_path / "devices.jwks", chain)
+    office, before = Office(database, devices), replace(chain)
+    office.take(chain.start(), chain.hand_over(SigningKey.generate()))
+    register(devices, before, revoked_at=1_764_000_000)
+    office.look_around()
+    again = Office(database, register(devices, before))
+    again.take(chain.attend())
+    assert again.evidence() == [("door-01", "revoked-key", 3)]
 
 
 def test_a_damaged_registry_leaves_the_one_before_in_force(office: Office, chain: Chain) -> None:

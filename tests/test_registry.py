@@ -77,6 +77,25 @@ def test_a_registry_without_boards_is_read(path: Path) -> None:
     assert load_registry(path).keys == {}
 
 
+def test_an_older_file_without_a_version_is_read_and_counts_as_the_oldest(path: Path) -> None:
+    path.write_text(json.dumps({"keys": [entry()]}))
+    assert load_registry(path).version == 0
+    path.write_text(json.dumps({"version": 12, "keys": [entry()]}))
+    assert load_registry(path).version == 12
+
+
+@pytest.mark.parametrize("version", [None, "12", -1, 1.0, True, 2**53, [1]])
+def test_a_version_that_is_no_number_is_refused(path: Path, version: object) -> None:
+    assert "version is no whole number" in refused(path, json.dumps({"version": version, "keys": []}))
+
+
+def test_the_version_rises_with_every_change_of_the_fleet(fleet: Fleet) -> None:
+    before = load_registry(fleet.write_devices()).version
+    with fleet.change("revoke", "door-01", now_s=1) as change:
+        change.revoke_device("door-01")
+    assert load_registry(fleet.write_devices()).version > before > 0
+
+
 def test_a_missing_registry_says_where_to_get_it(path: Path) -> None:
     with pytest.raises(KeyFileError, match=f"{path}: .* copy devices.jwks from the fleet"):
         load_registry(path)

@@ -20,11 +20,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 from sqlalchemy import Engine, select, text
 
 from central.cli import main
+from central.keyring import note_taken
 from central.steps import Step
 from central.store import tables
 from central.store.database import reading, writing
 from demo.broker import embedded_broker
 from demo.central import Consuming, consuming, write_config
+from edge.errors import KeyFileError
 from edge.records import ChainPosition, ClockState, TimeReading
 from edge.trust.events import start_claims
 from edge.trust.identity import DeviceIdentity, load_signing_key
@@ -349,6 +351,21 @@ def test_what_is_wrong_at_the_start_is_one_line(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("hadir-central: ")
     assert said in last
+
+
+def test_it_does_not_start_with_an_older_registry_than_it_had(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: restarted with a copy from before a theft, it believed the stolen board again."""
+    with ScriptedBroker() as gone:
+        url = gone.url
+    config = configured(fleet, tmp_path, url, "sqlite:///central.db")
+    newest = json.loads((fleet.folder / DEVICES_FILE).read_text())["version"]
+    with opened("sqlite:///central.db", tmp_path) as database, writing(database) as connection:
+        note_taken(connection, "central-1", newest + 1, 1)
+    with usual_signals():
+        assert main(["run", "--config", str(config)]) == KeyFileError.exit_code
+    assert f"version {newest} is older than {newest + 1}, which" in capsys.readouterr().err
 
 
 def test_the_service_manager_is_told_when_it_is_ready_and_that_it_lives(

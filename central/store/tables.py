@@ -192,6 +192,15 @@ revocation = Table(
 )
 """Up to where each chain of its board was stored when a key was found revoked; what arrives later waits."""
 
+registry_taken = Table(
+    "registry_taken",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("taken_ms", BigInteger, nullable=False),
+)
+"""Which versions of `devices.jwks` each consumer has worked with: it does not go back to an older one."""
+
 release = Table(
     "release",
     metadata,
