@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -257,6 +258,20 @@ def test_a_certificate_request_of_a_rotation_that_makes_no_sense_gets_no_certifi
     last = fleet.registry.last_command("door-01", "rotate")
     assert last is not None
     assert last.jti == given.jti
+
+
+def test_whoever_sits_down_writes_what_whoever_died_there_had_not_written(broker: FleetBroker) -> None:
+    """Regression: the broker went on letting in a claim that was used up, until something else changed."""
+    fleet, claim = broker.fleet, new_claim(broker)
+    passwords = Path(broker.settings.folder) / "claims.passwd"
+    with fleet.change("test", "door-01", now_s=int(time.time())) as change:
+        change.update_claim(claim.id, ClaimState.USED)
+    assert claim.id in passwords.read_text()
+    with connect(fleet) as client:
+        Desk(fleet, client, listener_of(fleet), auto=False, tell=print).run(lambda: True)
+        assert claim.id in passwords.read_text(), "a command's short visit owes nothing"
+        Desk(fleet, client, listener_of(fleet), auto=False, tell=print, owing=True).run(lambda: True)
+    assert claim.id not in passwords.read_text()
 
 
 def served(broker: FleetBroker) -> subprocess.Popen[str]:
