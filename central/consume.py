@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from cryptography import x509
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.errors import BrokerUnavailable, ConfigError
 from edge.files import check_private
+from edge.network import Network, topic_of
 from edge.trust.refused import explain
 from edge.trust.tls import Judged
 
@@ -45,7 +45,8 @@ LAST_S = 3.0
 """At the end, for the last receipts to arrive; what does not is said again when the events come again."""
 
 MAX_PACKET_BYTES = 16 * 1024
-"""Announced to the broker: an event has at most 4 KiB, and nothing larger is for us."""
+"""Announced to the broker: an event has at most 4 KiB, and nothing larger is for us. Of what comes larger all the same
+the rest is left out, so that what waits has a bound; so much of it is refused too."""
 
 MAX_IN_FLIGHT = 2048
 """Announced to the broker: what it may send before we acknowledge; the most that a board sends at once."""
@@ -196,6 +197,14 @@ class Consumer:
                 self._broker.client_id,
             )
 
+    def failed(self, why: str) -> None:
+        """What the broker sent cannot be read, so the connection was given up; another is tried."""
+        self._connection += 1
+        if not self._subscribed.is_set():
+            self._refuse(why)
+        elif not self._closing.is_set():
+            self._tell_away(why)
+
     def tell_refused(self, error: ssl.SSLError) -> None:
         """TLS failed when it was tried again: told once, where that says more than that the connection ended."""
         if self._away and not self._explained and _explanation(self._broker, error) is not None:
@@ -210,7 +219,7 @@ class Consumer:
 
     def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
         acknowledge = partial(self._acknowledge, self._connection, message.mid, message.qos)
-        arrived = Message(_topic(message), bytes(message.payload), acknowledge)
+        arrived = Message(topic_of(message), bytes(message.payload[:MAX_PACKET_BYTES]), acknowledge)
         while not self._closing.is_set():
             try:
                 return self._messages.put(arrived, timeout=_PUT_S)
@@ -249,9 +258,11 @@ def consuming(broker: BrokerAddress) -> Iterator[Consumer]:
         KeyFileError: others can read the private key, or put another in its place.
     """
     scheme, host, port = _endpoint(broker.url)
-    client = mqtt.Client(
-        CallbackAPIVersion.VERSION2, client_id=broker.client_id, protocol=mqtt.MQTTv5, manual_ack=True
-    )
+
+    def failed(why: str) -> None:
+        consumer.failed(why)  # which is made of the client
+
+    client = Network(broker.client_id, failed, manual_ack=True, reconnects=True)
     client.connect_timeout = ANSWER_S
     client.reconnect_delay_set(1, RECONNECT_MAX_S)
     consumer = Consumer(broker, client)
@@ -312,14 +323,6 @@ def _explanation(broker: BrokerAddress, error: Exception) -> tuple[str, str] | N
     except (OSError, ValueError):
         return None  # it was good when the connection was prepared
     return explain(error.reason or "", certificate, time.time())
-
-
-def _topic(message: mqtt.MQTTMessage) -> str:
-    """The topic, or what is no board's: raising here would end paho's thread, and nothing would come any more."""
-    try:
-        return message.topic
-    except UnicodeDecodeError:
-        return "(not UTF-8)"
 
 
 def _endpoint(url: str) -> tuple[str, str, int]:

@@ -52,7 +52,7 @@ from edge.trust.tokens import EVENT_TYP, MAX_EVENT_BYTES
 from provisioning.fleet import DEVICES_FILE, Fleet
 from tests.brokers import BROKERS, Publish, mosquitto, publishing
 from tests.certificates import Authority, tls_door
-from tests.peers import ScriptedBroker
+from tests.peers import ScriptedBroker, publish_packet
 
 NOW_S = 1_764_000_000.0
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -520,6 +520,75 @@ def test_a_broker_that_is_busy_when_it_is_found_again_is_tried_again(acknowledgi
 def test_a_topic_that_is_no_utf8_does_not_end_the_thread_that_receives(acknowledging: Acknowledging) -> None:
     acknowledging.deliver(mid=1, topic=b"hadir/v1/\xff/up/event")
     assert taken(acknowledging.consumer).topic == "(not UTF-8)"
+
+
+def test_a_packet_larger_than_memory_should_hold_ends_the_connection_and_not_the_consumer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Regression: whatever a broker claimed was read, up to 256 MB of it; the size was only announced."""
+    caplog.set_level(logging.INFO, "central.consume")
+    claims_256_mb = bytes([0x32, 0xFF, 0xFF, 0xFF, 0x7F])
+    event = ("hadir/v1/door-01/up/event", b"token")
+    with (
+        ScriptedBroker(send_first=claims_256_mb, send=[event]) as broker,
+        consuming(BrokerAddress(broker.url)) as consumer,
+    ):
+        message = consumer.take(20)
+        assert message is not None
+        assert message.payload == b"token"
+        assert len(broker.connects) == 2
+        message.acknowledge()
+        assert broker.wait_until(lambda: broker.acknowledged == [1])
+    told = [record.getMessage() for record in caplog.records]
+    assert "a packet of 268435455 bytes, where at most 4194304 are taken" in told[0]
+    assert told[1].endswith(": connected again")
+
+
+def test_an_error_while_a_packet_is_read_ends_the_connection_and_a_new_one_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regression: paho's thread was gone without a word, and the consumer waited for ever for what never came."""
+    failures = iter([ValueError("no such packet")])
+
+    def fails_once(message: mqtt.MQTTMessage) -> str:
+        for error in failures:
+            raise error
+        return message.topic
+
+    monkeypatch.setattr("central.consume.topic_of", fails_once)
+    with (
+        ScriptedBroker(send=[("hadir/v1/door-01/up/event", b"token")]) as broker,
+        consuming(BrokerAddress(broker.url)) as consumer,
+    ):
+        assert consumer.take(20) is not None
+        assert len(broker.connects) == 2
+
+
+def test_a_broker_that_answers_what_cannot_be_read_is_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: mqtt.Client, bufsize: int) -> bytes:
+        raise ValueError("no such packet")
+
+    monkeypatch.setattr(mqtt.Client, "_sock_recv", fails)
+    with (
+        ScriptedBroker() as broker,
+        pytest.raises(BrokerUnavailable, match="it sent what cannot be read: no such packet; check that it"),
+        consuming(BrokerAddress(broker.url)),
+    ):
+        pass
+
+
+def test_of_a_message_larger_than_was_asked_for_no_more_is_kept_than_shows_that_it_is() -> None:
+    """Regression: some thousand messages of megabytes, of a broker that is careless, waited in memory."""
+    large = publish_packet("hadir/v1/door-01/up/event", b"a" * (2 * MAX_PACKET_BYTES), 9)
+    with (
+        ScriptedBroker(send_first=large) as broker,
+        consuming(BrokerAddress(broker.url)) as consumer,
+    ):
+        message = consumer.take(20)
+        assert message is not None
+        assert len(message.payload) == MAX_PACKET_BYTES
 
 
 def test_what_is_here_already_is_still_taken_by_who_stops(acknowledging: Acknowledging) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = (
     {"edge"},
     {"edge.errors", "edge.records", "edge.steps", "edge.dumps"},
-    {"edge.command", "edge.settings", "edge.files", "edge.toml"},
+    {"edge.command", "edge.settings", "edge.files", "edge.toml", "edge.network"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
     {"edge.camera", "edge.recognition", "edge.uplink"},
@@ -70,8 +70,9 @@ def test_a_room_of_the_edge_imports_only_what_lies_below_it(path: Path) -> None:
 
 OF_EDGE_FOR_CENTRAL = {
     *("edge", "edge.trust", "edge.errors", "edge.records", "edge.command"),
-    # What reads configuration, keeps files whole, or is a point of torture: none knows a board.
-    *("edge.settings", "edge.steps", "edge.files"),
+    # What reads configuration, keeps files whole, holds a broker to its bounds, or is a point of torture: none
+    # knows a board.
+    *("edge.settings", "edge.steps", "edge.files", "edge.network"),
     "edge.board.systemd",
 }
 """Modules, and rooms as a whole."""
@@ -90,7 +91,7 @@ VENDORS = {
     "paho": {
         "edge/uplink/connection.py",
         "edge/uplink/client.py",
-        "edge/uplink/network.py",
+        "edge/network.py",
         "central/consume.py",
     },
     "sqlite3": {

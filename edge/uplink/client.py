@@ -22,7 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable, PublishDenied
-from edge.uplink.network import Network, topic_of
+from edge.network import Network, topic_of
 from edge.uplink.reach import address_of, ended, hang_up, refusal, silence, unavailable
 
 TIMEOUT_S = 10.0

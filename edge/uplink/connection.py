@@ -22,7 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnavailable
-from edge.uplink.network import Network, topic_of
+from edge.network import Network, topic_of
 from edge.uplink.reach import Tls, address_of, ended, hang_up, refusal, silence, tls_context, unavailable
 
 CONNECT_TIMEOUT_S = 10.0

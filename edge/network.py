@@ -19,27 +19,40 @@ and left out, so that a broker that is merely careless still takes events."""
 
 
 class Network(mqtt.Client):
-    """An MQTT 5 client that connects once; `failed` is told why its thread ended, where it was an error."""
+    """An MQTT 5 client; `failed` is told why a connection is given up, where it was an error.
 
-    def __init__(self, client_id: str, failed: Callable[[str], None], *, manual_ack: bool = False) -> None:
+    It connects once, or again and again where `reconnects`.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        failed: Callable[[str], None],
+        *,
+        manual_ack: bool = False,
+        reconnects: bool = False,
+    ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=mqtt.MQTTv5,
-            reconnect_on_failure=False,
+            reconnect_on_failure=reconnects,
             manual_ack=manual_ack,
         )
         self._failed = failed
+        self._reconnects = reconnects
 
     def loop_forever(self, *arguments: Any, **settings: Any) -> MQTTErrorCode:
-        """What paho's thread does until the connection is over."""
-        try:
-            return super().loop_forever(*arguments, **settings)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the connection is of no use any more
-            if (socket := self.socket()) is not None:
-                socket.close()  # nothing that the peer goes on to send is kept for anybody
-            self._failed(f"it sent what cannot be read: {error}")
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        """What paho's thread does until the connection is over, or as long as the client lives."""
+        while True:
+            try:
+                return super().loop_forever(*arguments, **settings)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the connection is of no use any more
+                if (socket := self.socket()) is not None:
+                    socket.close()  # nothing that the peer goes on to send is kept for anybody
+                self._failed(f"it sent what cannot be read: {error}")
+            if not self._reconnects:
+                return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def _sock_recv(self, bufsize: int) -> bytes:
         """Called with what is missing of a packet, so first with all of it."""
