@@ -45,6 +45,7 @@ from edge.uplink.commands import Commands
 from edge.uplink.outbox import Outbox
 from edge.uplink.publish import Publisher
 from edge.uplink.reach import Tls
+from edge.uplink.recall import last_passages
 from edge.uplink.receipts import ReceiptKeys
 from edge.uplink.recorder import Recorder
 from edge.uplink.room import Room
@@ -162,7 +163,8 @@ def assemble(
         )
     )
     outbox = recorder.outbox
-    decider = Decider(config.decide, gallery, threshold)
+    passed = last_passages(outbox, clock.read(), device.direction, within_ms=config.decide.cooldown_s * 1000)
+    decider = Decider(config.decide, gallery, threshold, passed)
     guard = Guard(liveness, attack_reports(config.liveness))
     keeping = keep(recorder, device.state_dir)
     road = build_road(eyes, config.track, config.quality, decider, keeping.room, guard)

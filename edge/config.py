@@ -160,7 +160,8 @@ class DecideConfig:
     min_margin: Annotated[float, Range(0, 1)] = 0.05
     """Similarity by which the best must lead the runner-up."""
     cooldown_s: Annotated[float, Range(0, 86400)] = 60.0
-    """The same person passing again within this time is one attendance."""
+    """The same person passing again within this time, in the same direction, is one attendance, also where the
+    daemon was started in between."""
 
 
 @dataclass(frozen=True, slots=True)

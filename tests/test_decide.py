@@ -169,6 +169,15 @@ def test_the_same_person_within_the_cooldown_is_one_attendance() -> None:
     assert len(show(judge, [BUDI] * 3, track=4, start_ms=60_300)) == 1, "another person has no cooldown"
 
 
+def test_who_passed_before_a_restart_is_still_in_cooldown() -> None:
+    gallery = make_gallery(1, "e" * 64, DIMENSIONS, {"E1": ANNA, "E2": BUDI})
+    judge = Decider(DecideConfig(cooldown_s=60), gallery, THRESHOLD, {"E1": -20_000})
+    assert show(judge, [ANNA] * 3, track=1, start_ms=0) == []
+    assert judge.end(1).outcome is NoAttendance.COOLDOWN
+    assert len(show(judge, [BUDI] * 3, track=2, start_ms=0)) == 1
+    assert len(show(judge, [ANNA] * 3, track=3, start_ms=40_000)) == 1
+
+
 def test_a_stranger_who_stays_costs_no_more_after_a_while() -> None:
     judge = decider(max_good_frames=10)
     show(judge, [STRANGER] * 50)

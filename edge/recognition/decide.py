@@ -9,8 +9,9 @@ disagrees is resolved toward nobody.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from edge.config import DecideConfig
 from edge.recognition.gallery import Gallery
@@ -61,14 +62,23 @@ class _Evidence:
 
 
 class Decider:
-    """Weighs the evidence of every track against one gallery."""
+    """Weighs the evidence of every track against one gallery.
 
-    def __init__(self, config: DecideConfig, gallery: Gallery, threshold: float) -> None:
+    `passed` tells when people were last recorded before this run, on the clock of the frames.
+    """
+
+    def __init__(
+        self,
+        config: DecideConfig,
+        gallery: Gallery,
+        threshold: float,
+        passed: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._config = config
         self._gallery = gallery
         self._threshold = threshold
         self._tracks: dict[int, _Evidence] = {}
-        self._last_attendance_mono_ms: dict[str, int] = {}
+        self._last_attendance_mono_ms = dict(passed)
 
     def wants(self, sighting: Sighting) -> bool:
         """Count a sighting; whether its face could still change anything."""
