@@ -281,7 +281,7 @@ def test_when_the_disk_is_full_it_stops_loudly_and_what_was_committed_is_sent_la
     assert len(seqs) > 2, "the disk became full while people passed"
     assert seqs == list(range(1, len(seqs) + 1))
     with embedded_broker() as broker:
-        config = set_up(broker_url=broker, events="")
+        config = set_up(broker_url=broker, events="", extra=AGAIN_AND_AGAIN)
         with listening(broker, fleet.folder / "devices.jwks") as central, daemon(config) as board:
             assert board.ended() == 0, board.log()
             assert central.wait_for(len(seqs) + 2)
