@@ -25,7 +25,7 @@ from edge.evaluate.site import (
 from edge.recognition.gallery import Gallery
 from edge.recognition.match import template_of
 from edge.recognition.thresholds import Thresholds
-from provisioning.enrol import embed_photo
+from provisioning.enrol import embed_portraits
 
 MAX_LISTED = 50
 """Pairs that are printed; the most alike come first."""
@@ -87,7 +87,9 @@ def embed_strangers(eyes: Eyes, folder: Path) -> list[Matrix]:
     """
     album = open_album(folder)
     return [
-        template_of([embed_photo(eyes, album.folder / album.files[row]) for row in rows])[np.newaxis]
+        template_of(embed_portraits(eyes, [album.folder / album.files[row] for row in rows]).vectors)[
+            np.newaxis
+        ]
         for rows in album.people.values()
     ]
 

@@ -60,6 +60,8 @@ def _enrol(options: argparse.Namespace) -> None:
             photos=enrolment.photos,
             replaced=enrolment.to_earlier is not None,
         )
+    for photo, earlier in enrolment.repeated.items():
+        print(f"{photo}: the same picture as {earlier}; counted once")
     if enrolment.lookalike is not None:
         other, similarity = enrolment.lookalike
         print(

@@ -6,8 +6,9 @@ way would not lie where the board's probes lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,25 @@ class Enrolment:
     person: str
     template: Vector
     photos: int
+    """Those that counted: the same picture, given twice, counts once."""
     least_similarity: float
     """Of a photograph to the template; 1 for a single photograph."""
     lookalike: tuple[str, float] | None
     """Somebody else in the gallery who is similar enough to be taken for this person."""
     to_earlier: float | None = None
     """Similarity to the template that this one replaces; None where there was none."""
+    repeated: Mapping[Path, Path] = field(default_factory=dict)
+    """Photographs that were left out, and which earlier one each shows again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portraits:
+    """Pictures of one person, each counted once, and what they are to the embedder."""
+
+    photos: tuple[Path, ...]
+    vectors: tuple[Vector, ...]
+    repeated: Mapping[Path, Path]
+    """Photographs that were left out, and which earlier one each shows again."""
 
 
 def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> Enrolment:
@@ -67,25 +81,48 @@ def enrol(eyes: Eyes, person: str, photos: Sequence[Path], gallery: Gallery) -> 
         raise InputError(
             f"{person}: {len(photos)} photographs; give 1 to {MAX_PHOTOS}, three or more are best"
         )
-    vectors = [embed_photo(eyes, photo) for photo in photos]
+    portraits = embed_portraits(eyes, photos)
+    vectors = portraits.vectors
     template = template_of(vectors)
     threshold = eyes.spec.threshold(len(gallery.people))
     similarities = [float(vector @ template) for vector in vectors]
-    _refuse_stray(photos, vectors, threshold)
+    _refuse_stray(portraits.photos, vectors, threshold)
     to_earlier = _to_earlier(template, person, gallery, threshold)
     return Enrolment(
         person=person,
         template=template,
-        photos=len(photos),
+        photos=len(vectors),
         least_similarity=min(similarities),
         lookalike=_lookalike(template, person, gallery, threshold),
         to_earlier=to_earlier,
+        repeated=portraits.repeated,
     )
 
 
-def embed_photo(eyes: Eyes, photo: Path) -> Vector:
-    """The vector of the one face in a photograph."""
-    image = read_picture(photo)
+def embed_portraits(eyes: Eyes, photos: Sequence[Path]) -> Portraits:
+    """The vector of the one face in each photograph; the same picture again, to the pixel, is left out.
+
+    A picture that counts twice would outvote the others in the mean, and three copies of one are no three views.
+    Raises InputError, NotEnrollable and BadImage as `enrol` does.
+    """
+    first: dict[bytes, Path] = {}
+    repeated: dict[Path, Path] = {}
+    vectors: list[Vector] = []
+    for photo in photos:
+        image = read_picture(photo)
+        earlier = first.setdefault(_digest(image), photo)
+        if len(first) > len(vectors):
+            vectors.append(_embed(eyes, image, photo))
+        else:
+            repeated[photo] = earlier
+    return Portraits(tuple(first.values()), tuple(vectors), repeated)
+
+
+def _digest(image: Image) -> bytes:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+
+def _embed(eyes: Eyes, image: Image, photo: Path) -> Vector:
     try:
         face = _only_face(eyes.stills.detect(image), photo)
         _refuse_unfit(image, face, photo)

@@ -20,7 +20,7 @@ from edge.recognition.gallery import Gallery, make_gallery
 from edge.recognition.match import template_of
 from edge.records import Image
 from provisioning.cli import main
-from provisioning.enrol import MAX_PHOTOS, Enrolment, _refuse_unfit, embed_photo, enrol
+from provisioning.enrol import MAX_PHOTOS, Enrolment, _refuse_unfit, embed_portraits, enrol
 from provisioning.fleet import Fleet, open_fleet
 from provisioning.galleries import current_gallery, publish, with_person
 from tests.conftest import People
@@ -41,7 +41,7 @@ def test_a_template_is_made_of_all_of_a_persons_photographs(
 ) -> None:
     photos = people["P44"]
     enrolment = enrol(eyes, "P44", photos, nobody)
-    fused = template_of([embed_photo(eyes, photo) for photo in photos])
+    fused = template_of(embed_portraits(eyes, photos).vectors)
     assert float(enrolment.template @ fused) == pytest.approx(1, abs=1e-5)
     assert float(np.linalg.norm(enrolment.template)) == pytest.approx(1, abs=1e-5)
     assert enrolment.photos == len(photos)
@@ -49,10 +49,34 @@ def test_a_template_is_made_of_all_of_a_persons_photographs(
 
 
 def test_two_people_are_unlike_and_one_persons_pictures_are_alike(eyes: Eyes, people: People) -> None:
-    first, second, third = (embed_photo(eyes, photo) for photo in people["P44"])
-    other = embed_photo(eyes, people["P46"][0])
+    first, second, third = embed_portraits(eyes, people["P44"]).vectors
+    (other,) = embed_portraits(eyes, people["P46"][:1]).vectors
     assert min(float(first @ second), float(second @ third)) > 0.6
     assert max(float(vector @ other) for vector in (first, second, third)) < 0.3
+
+
+def test_the_same_picture_given_again_counts_once(
+    eyes: Eyes, people: People, tmp_path: Path, nobody: Gallery
+) -> None:
+    """Regression: three copies of one photograph were three photographs, and outvoted every other."""
+    one, other, _ = people["P44"]
+    copied = tmp_path / "copied.jpg"
+    copied.write_bytes(one.read_bytes())
+    converted = saved(tmp_path / "converted.png", read_picture(one))
+    enrolment = enrol(eyes, "P44", [one, copied, other, converted], nobody)
+    assert enrolment.photos == 2
+    assert enrolment.repeated == {copied: one, converted: one}
+    np.testing.assert_array_equal(enrolment.template, enrol(eyes, "P44", [one, other], nobody).template)
+
+
+def test_it_is_said_which_photographs_are_the_same(
+    fleet: Fleet, people: People, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = str(people["P44"][0])
+    assert main(["enrol", str(fleet.folder), "P44", one, one, one]) == 0
+    told = capsys.readouterr().out
+    assert f"{one}: the same picture as {one}; counted once" in told
+    assert "enrolled P44 from 1 photograph(s)" in told
 
 
 @pytest.mark.parametrize("person", ["", "Budi Santoso", "../E1", "E" * 65, "E1\n"])

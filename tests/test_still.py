@@ -16,7 +16,7 @@ from edge.recognition.detect import Detector, overlap
 from edge.recognition.manifest import load_manifest
 from edge.recognition.still import StillDetector
 from edge.records import Image
-from provisioning.enrol import embed_photo
+from provisioning.enrol import embed_portraits
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_somebody_is_not_enrolled_from_a_picture_on_its_side(
     photo = tmp_path / "side.png"
     cv2.imwrite(str(photo), np.rot90(portrait))
     with pytest.raises(NotEnrollable, match="lies on its side or its head; turn it upright"):
-        embed_photo(eyes, photo)
+        embed_portraits(eyes, [photo])
 
 
 def test_group_pictures_lose_no_face_to_the_larger_input(eyes: Eyes, data: Path) -> None:
