@@ -32,12 +32,12 @@ from provisioning.fleet import (
     FLEET_FILE,
     REGISTRY_FILE,
     Fleet,
-    make_whole,
     open_fleet,
 )
 from provisioning.handover import alone
 from provisioning.keys import LOCK_FILE, Ask, KeyStore
 from provisioning.registry import CHANGES, Change
+from provisioning.whole import make_whole
 
 MAGIC = b"hadir-backup-1\n"
 MAX_BACKUP_BYTES = 2 * 1024**3

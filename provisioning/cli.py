@@ -24,6 +24,7 @@ from provisioning import (
 )
 from provisioning.expiry import warnings
 from provisioning.fleet import open_fleet
+from provisioning.whole import remove_left
 
 GROUPS = (
     cli_fleet,
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _act(options: argparse.Namespace) -> int | None:
     """The command, and then what ends soon; not of a fleet that is made just now."""
     existed = "fleet" in options and options.fleet.is_dir()
+    if "fleet" in options:
+        remove_left(options.fleet)
     code: int | None = options.act(options)
     if existed:
         for warning in warnings(open_fleet(options.fleet), int(time.time())):

@@ -17,11 +17,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -59,6 +57,7 @@ from provisioning.authority import (
 from provisioning.entries import Device, Issued
 from provisioning.keys import SCRYPT_N, Ask, KeyStore, read_passphrase
 from provisioning.registry import CHANGES, Change, Registry, check_site, create_registry
+from provisioning.whole import make_whole
 
 FLEET_FILE = "fleet.json"
 REGISTRY_FILE = "registry.db"
@@ -323,22 +322,6 @@ def _check_around(folder: Path) -> None:
         raise KeyFileError(
             f"{around}: mode {mode:04o} lets everybody put another folder in place of {folder}; run: chmod o-w {around}"
         )
-
-
-def make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make a folder that is there with all its content, or not at all. Raises InputError."""
-    try:
-        for missing in [one for one in folder.absolute().parents if not one.exists()][::-1]:
-            missing.mkdir(0o755)  # whatever the umask: nobody else's to write into
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            fill(scratch)
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch)
-            raise
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
 def _fill(folder: Path, *, site: str, ask: Ask, now_s: int, scrypt_n: int) -> None:
