@@ -24,6 +24,7 @@ from provisioning import (
 )
 from provisioning.expiry import warnings
 from provisioning.fleet import open_fleet
+from provisioning.unfinished import unfinished
 from provisioning.whole import remove_left
 
 GROUPS = (
@@ -45,13 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _act(options: argparse.Namespace) -> int | None:
-    """The command, and then what ends soon; not of a fleet that is made just now."""
+    """The command, and then what was left undone or ends soon; not of a fleet that is made just now."""
     existed = "fleet" in options and options.fleet.is_dir()
     if "fleet" in options:
         remove_left(options.fleet)
     code: int | None = options.act(options)
     if existed:
-        for warning in warnings(open_fleet(options.fleet), int(time.time())):
+        fleet = open_fleet(options.fleet)
+        for warning in (*unfinished(fleet), *warnings(fleet, int(time.time()))):
             print(f"warning: {warning}", file=sys.stderr)
     return code
 

@@ -138,7 +138,32 @@ def write_access(fleet: Fleet, now_s: int) -> None:
     _let_mosquitto_read(folder, fleet.folder)
 
 
+def outdated(fleet: Fleet, folder: Path) -> tuple[str, ...]:
+    """Of the broker's files that say who is let in, those that are not as the registry has it now.
+
+    None of those that cannot be read here: another user's, or where the broker's own machine has them alone.
+    """
+    return tuple(name for name, content in _let_in(fleet).items() if _differs(folder / name, content))
+
+
+def _differs(path: Path, content: str) -> bool:
+    try:
+        return path.read_bytes() != content.encode()
+    except OSError:
+        return False
+
+
 def _access(fleet: Fleet, now_s: int) -> dict[str, str]:
+    return {
+        **_let_in(fleet),
+        "claims.acl": claim_access(),
+        "claims.passwd": claim_passwords(fleet.registry.claims(), now_s),
+        "crl.pem": (fleet.folder / "ca" / "crl.pem").read_text("ascii"),
+    }
+
+
+def _let_in(fleet: Fleet) -> dict[str, str]:
+    """What the registry alone decides."""
     registry = fleet.registry
     revoked = [device.device for device in registry.devices() if device.revoked_s is not None]
     revoked += [consumer.name for consumer in registry.consumers() if consumer.revoked_s is not None]
@@ -150,10 +175,7 @@ def _access(fleet: Fleet, now_s: int) -> dict[str, str]:
     ]
     return {
         "devices.acl": device_access(consumers, revoked),
-        "claims.acl": claim_access(),
-        "claims.passwd": claim_passwords(registry.claims(), now_s),
         "ca.crt": "".join(authorities),
-        "crl.pem": (fleet.folder / "ca" / "crl.pem").read_text("ascii"),
     }
 
 

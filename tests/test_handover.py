@@ -20,12 +20,13 @@ from provisioning.commands import give
 from provisioning.consumers import add_consumer, is_current
 from provisioning.deploy import BrokerSettings, default_folder, write_broker
 from provisioning.fleet import KEYS_FILE, Fleet, open_fleet
-from provisioning.handover import Handover, Stage, alone, announce, finish, switch, uncertified
+from provisioning.handover import Handover, Stage, alone, announce, finish, switch, take_over, uncertified
 from provisioning.link import spread
 from provisioning.serve import reported_keys
 from provisioning.steps import FleetStep
+from provisioning.unfinished import unfinished
 from tests.claiming import NOW_S, new_fleet
-from tests.cuts import Cut
+from tests.cuts import Cut, cut_once
 from tests.fleet_broker import FleetBroker, fleet_broker
 from tests.quietly import claimed, desk, running, settled, wait_for
 from tests.test_broker import reachable
@@ -158,6 +159,51 @@ def test_a_switch_that_is_cut_off_before_broker_and_servers_have_theirs_goes_on_
     assert issuers(fleet) == {issuer}
     assert [issued.serial for issued in fleet.registry.certificates("central-1")] == before
     assert "finished: keys document 4" in capsys.readouterr().out
+
+
+def test_a_finish_that_is_cut_off_before_the_broker_was_told_is_told_by_every_command(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Regression: the broker went on trusting the old authority, and nothing said so."""
+    monkeypatch.setenv("HADIR_PASSPHRASE", "correct horse battery staple")
+    now_s = int(time.time())
+    reachable(fleet.folder)
+    write_broker(fleet, BrokerSettings(("broker.local",), folder=default_folder(fleet)), now_s)
+    announce(fleet, now_s)
+    fleet, _ = switch(fleet, {}, now_s)
+    take_over(fleet, now_s)
+    finish(fleet, {}, now_s)
+    trusted = fleet.folder / "broker" / "ca.crt"
+    assert trusted.read_text().count("BEGIN") == 4, "and here it was cut off"
+    assert main(["list", str(fleet.folder)]) == 0
+    assert f"warning: {trusted}: not as the registry has it" in capsys.readouterr().err
+    assert main(["broker", str(fleet.folder)]) == 0
+    assert trusted.read_text().count("BEGIN") == 2
+    assert "not as the registry has it" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (FleetStep.NEXT_MADE, "run `hadir-provision rotate-fleet` again"),
+        (FleetStep.NEXT_TAKEN, "run `hadir-provision rotate-fleet` again"),
+        (FleetStep.FINISH_PUBLISHED, "run `hadir-provision rotate-fleet --finish` again"),
+    ],
+)
+def test_a_change_of_all_keys_that_is_cut_off_within_a_step_is_told_until_it_is_done(
+    fleet: Fleet, step: FleetStep, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_of_it() -> None:
+        announce(fleet, NOW_S)
+        switched, _ = switch(fleet, {}, NOW_S)
+        finish(switched, {}, NOW_S)
+
+    cut_once(monkeypatch, step)
+    with pytest.raises(Cut):
+        all_of_it()
+    (line,) = unfinished(fleet)
+    assert line.startswith("a change of all keys was cut off: ")
+    assert said in line
 
 
 def test_of_two_who_change_all_keys_at_once_the_second_is_told_to_wait(
