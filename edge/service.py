@@ -239,12 +239,17 @@ class Watchdog:
 
 @contextmanager
 def _ending_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set the flag, and nothing else: a handler may interrupt any line of the program."""
+    """SIGTERM, SIGINT and SIGHUP set the flag, and nothing else: a handler may interrupt any line of the program.
+
+    SIGHUP is a terminal that was closed, and would end the daemon where it stands. Under nohup it stays ignored.
+    """
 
     def handler(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    ending = (signal.SIGTERM, signal.SIGINT) if kept else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in ending}
     try:
         yield
     finally:

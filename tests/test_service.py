@@ -21,7 +21,7 @@ from edge.loops import Loop
 from edge.recognition.gallery import make_gallery
 from edge.recognition.thresholds import Thresholds
 from edge.records import Frame, Vector
-from edge.service import Service
+from edge.service import Service, _ending_on_signals
 from edge.uplink.outbox import Outbox, PreviousRun
 from provisioning.fleet import Fleet
 from tests.conftest import People
@@ -114,19 +114,34 @@ def test_killed_while_it_publishes_it_neither_loses_nor_doubles(
     assert set(others) <= {"redelivered"}, "what was sent twice is known by its place and hash"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_asked_to_stop_it_stops_in_good_order_and_the_next_start_says_so(
-    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str, number: signal.Signals
 ) -> None:
+    """Regression: a terminal that was closed (SIGHUP) ended it where it stood, and the next start told of a crash."""
     config = set_up_board(fleet, eyes, enrolled, broker_url=broker, clip=clip, camera='at_end = "repeat"')
     with daemon(config) as board:
         assert board.said("first frame processed")
-        board.process.send_signal(signal.SIGTERM)
+        board.process.send_signal(number)
         assert board.ended() == 0
         assert "stopped:" in board.log()
     with outbox_of(config) as outbox:
         run = outbox.previous_run()
         assert run is not None
         assert run.clean
+
+
+def test_under_nohup_a_terminal_that_is_closed_changes_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = threading.Event()
+    try:
+        with _ending_on_signals(stop):
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_after_a_kill_the_next_start_says_that_it_was_not_clean(
