@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 from edge.dumps import forbid_core_dumps
 from edge.errors import HadirError
+from edge.start import INTERRUPTED
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Subparsers = argparse._SubParsersAction
 """What a group of commands adds its own to; argparse has no public name for it."""
-
-INTERRUPTED = 130
-"""The shell's code for an end by SIGINT: 128 + 2."""
 
 
 def carry_out(command: str, act: Callable[[], int | None]) -> int:

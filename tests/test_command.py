@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.command import INTERRUPTED, carry_out
+from edge.command import carry_out
 from edge.errors import ConfigError, HadirError
+from edge.start import INTERRUPTED, begin
 from provisioning.fleet import open_fleet
 
 
@@ -34,6 +36,68 @@ def test_an_error_is_one_line_and_its_own_code(
 ) -> None:
     assert raising(error) == code
     assert capsys.readouterr().err == said
+
+
+ENTRIES = {
+    "edge.entry": "edge.config",
+    "central.__main__": "central.consume",
+    "provisioning.__main__": "provisioning.fleet",
+}
+"""By where a command begins, a module that it imports in the middle of all others."""
+
+INTERRUPTING = """
+import os, signal, sys
+
+_, begun, interrupted = sys.argv
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+entry = __import__(begun, fromlist=["main"])
+assert interrupted not in sys.modules
+sys.argv[1:] = ["--version"]
+sys.exit(entry.main())
+"""
+
+
+def interrupted(entry: str, *before: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*before, sys.executable, "-c", INTERRUPTING, entry, ENTRIES[entry]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_interrupted_while_it_is_imported_a_command_ends_with_130_and_without_a_word(entry: str) -> None:
+    """Regression: Ctrl-C in its first third of a second showed a traceback of forty lines."""
+    ended = interrupted(entry)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
+
+
+def test_an_interrupt_that_is_ignored_where_it_was_started_is_ignored() -> None:
+    ended = interrupted("provisioning.__main__", "sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("hadir-provision ")
+
+
+def test_interrupted_before_its_command_line_is_read_it_ends_the_same() -> None:
+    def interrupt() -> int:
+        raise KeyboardInterrupt
+
+    assert begin(lambda: interrupt) == INTERRUPTED
+    assert begin(lambda: lambda: 3) == 3
+
+
+def test_the_commands_that_are_installed_begin_there() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    scripts = setup["options.entry_points"]["console_scripts"].split("\n")
+    assert {line.split(" = ")[1] for line in scripts if line} == {f"{entry}:main" for entry in ENTRIES}
 
 
 def test_a_bug_is_not_hidden() -> None:

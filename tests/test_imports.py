@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 RANKS = (
     {"edge"},
-    {"edge.errors", "edge.records", "edge.steps", "edge.dumps"},
+    {"edge.errors", "edge.records", "edge.steps", "edge.dumps", "edge.start"},
     {"edge.command", "edge.settings", "edge.files", "edge.toml", "edge.network"},
     {"edge.config"},
     {"edge.trust", "edge.board"},
@@ -26,6 +26,7 @@ RANKS = (
     {"edge.check", "edge.service", "edge.claiming"},
     {"edge.replay", "edge.claim_cli"},
     {"edge.__main__"},
+    {"edge.entry"},
 )
 """Each may import from those before it and from itself; rooms of one rank do not import each other."""
 
@@ -69,7 +70,7 @@ def test_a_room_of_the_edge_imports_only_what_lies_below_it(path: Path) -> None:
 
 
 OF_EDGE_FOR_CENTRAL = {
-    *("edge", "edge.trust", "edge.errors", "edge.records", "edge.command"),
+    *("edge", "edge.trust", "edge.errors", "edge.records", "edge.command", "edge.start"),
     # What reads configuration, keeps files whole, holds a broker to its bounds, or is a point of torture: none
     # knows a board.
     *("edge.settings", "edge.steps", "edge.files", "edge.network"),
