@@ -44,6 +44,7 @@ def _remove(options: argparse.Namespace) -> None:
 def _enrol(options: argparse.Namespace) -> None:
     # Imported here, because OpenCV and the models take a while and other commands need neither.
     from edge.assembly import open_eyes  # noqa: PLC0415
+    from edge.evaluate.site import MIN_PEOPLE  # noqa: PLC0415
     from provisioning.enrol import enrol  # noqa: PLC0415
     from provisioning.galleries import next_gallery, publish, with_person  # noqa: PLC0415
 
@@ -78,6 +79,11 @@ def _enrol(options: argparse.Namespace) -> None:
         f"enrolled {enrolment.person} from {enrolment.photos} photograph(s), least similarity to their mean "
         f"{enrolment.least_similarity:.2f}; gallery version {grown.version}, {len(grown.people)} people"
     )
+    if grown.thresholds is None and len(grown.people) >= MIN_PEOPLE:
+        print(
+            f"thresholds are still the models' own, measured on strangers to this place: once everybody is enrolled, "
+            f"`hadir-provision calibrate {options.fleet}` (where all wear headscarves, a door needs it)"
+        )
     tell_boards(boards)
 
 

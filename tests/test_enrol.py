@@ -277,6 +277,27 @@ def test_enrolling_somebody_under_a_second_id_is_done_and_warned_of(
     assert "gallery version 2, 2 people" in said.out
 
 
+@pytest.mark.parametrize(
+    ("others", "calibrated", "told"), [(29, False, True), (28, False, False), (29, True, False)]
+)
+def test_a_gallery_that_is_large_enough_and_not_calibrated_is_told_of(
+    others: int,
+    *,
+    calibrated: bool,
+    told: bool,
+    eyes: Eyes,
+    fleet: Fleet,
+    people: People,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    axes = np.eye(others, eyes.embedder.dimensions, dtype=np.float32)
+    own = eyes.spec.thresholds if calibrated else None
+    enrolled = {f"E{number}": axis for number, axis in enumerate(axes)}
+    publish(fleet, make_gallery(1, eyes.embedder.id, eyes.embedder.dimensions, enrolled, own))
+    assert main(["enrol", str(fleet.folder), "P44", *map(str, people["P44"])]) == 0
+    assert (f"`hadir-provision calibrate {fleet.folder}`" in capsys.readouterr().out) is told
+
+
 def test_the_audit_tells_whose_id_was_enrolled_and_removed_and_by_whom(
     fleet: Fleet, people: People, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
