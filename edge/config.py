@@ -4,6 +4,9 @@ Built once at start and handed down. An unknown key, a wrong type or a value out
 bounds stops the start with a message that names file, key, value and what is allowed,
 since a door that silently ignores a misspelt setting is worse than one that says so.
 Relative paths are relative to the file's own folder. Secrets are paths, never values.
+
+A number's text says its unit, and where it comes from: a paper, a command that measures it, or that it was set. The
+bounds within which a setting may be changed were all set: beyond them it is a slip of the pen.
 """
 
 from __future__ import annotations
@@ -104,9 +107,11 @@ class RecognitionConfig:
     models_dir: Path | None = None
     """A folder with manifest.toml and models; without it, those that were installed."""
     detector_min_confidence: Annotated[float, Range(0.05, 0.99)] = 0.6
-    """YuNet's own. At 0.6 real faces of 12 px are found in the corridor clips, and none in empty scenes."""
+    """YuNet's own, 0 to 1. At 0.6 faces of 12 px were found in the clips of corridors, and none in empty scenes; set
+    by that, and not swept. What is lost by it at a door: docs/decisions/recognition.md."""
     threads: Annotated[int, Range(1, 16)] = 1
-    """Of the interpreter; one is the fastest per watt on a Pi and leaves cores to the rest."""
+    """Of the interpreter. One leaves the other cores to the rest, and is what `python -m benchmarks.road` measures;
+    more were not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +119,25 @@ class QualityConfig:
     """Which faces are good enough to be embedded."""
 
     min_face_px: Annotated[float, Range(8, 2000)] = 40.0
-    """Width of the box."""
+    """Width of the box, pixels of the frame. Set, not measured: `hadir-edge evaluate openset --html` shows misses by
+    width."""
     min_sharpness: Annotated[float, Range(0, 100000)] = 10.0
-    """Variance of the Laplacian on the aligned 112 px crop; a sharp face of 40 px has 15, one of 100 px 200."""
+    """Variance of the Laplacian on the aligned 112 px crop, grey levels squared. Set below what a sharp face of 40 px
+    has (15; one of 100 px 200): what is blurred beyond use, and no more."""
     min_brightness: Annotated[float, Range(0, 255)] = 30.0
     """Mean grey level of the aligned crop, 0 to 255. Both bounds were set, not measured: they keep out the night and
     a face in the sun."""
     max_brightness: Annotated[float, Range(0, 255)] = 235.0
     """The same, upwards."""
     max_yaw: Annotated[float, Range(0, 1)] = 0.6
-    """0 looks at the camera, 1 is a profile."""
+    """0 looks at the camera, 1 is a profile: how far the nose lies from the middle of the eyes, in half their
+    distance. Set, not measured: `hadir-edge evaluate openset --html` shows misses by yaw."""
     max_roll_deg: Annotated[float, Range(0, 180)] = 35.0
     """How far the line of the eyes may be from level, either way; set, not measured."""
     min_above_eyes: Annotated[float, Range(-2, 5)] = 0.35
     """How much of the picture must be above the eyes, in distances of the eyes: of faces that its upper edge
-    cuts closer, four times as many and more are not recognised, and their keypoints are guesses."""
+    cuts closer, four times as many and more are not recognised, and their keypoints are guesses
+    (`python -m benchmarks.cutoff`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +145,17 @@ class TrackConfig:
     """How faces of successive frames become one person passing."""
 
     lost_after_ms: Annotated[int, Range(50, 10000)] = 800
-    """A track ends when its face was not seen for so long; a step behind a pillar takes half a second."""
+    """A track ends when its face was not seen for so long. Set, not measured: a step behind a pillar takes half a
+    second."""
     max_shift: Annotated[float, Range(0.1, 5)] = 1.2
-    """How far a face may be from where it was expected, in widths of the face; a change of size counts, too."""
+    """How far a face may be from where it was expected, in widths of the face; a change of size counts, too. Set, not
+    measured; what tracks it makes is counted by `python -m benchmarks.tracks`."""
     max_tracks: Annotated[int, Range(1, 256)] = 32
-    """People followed at once, as many as faces are taken from a frame; more are passed over until one has left."""
+    """People followed at once, as many as faces are taken from a frame; more are passed over until one has left. Set,
+    to bound what a frame may cost."""
     recheck_ms: Annotated[int, Range(50, 10000)] = 500
-    """How often a face whose case is closed is embedded again, in case another person has taken its place."""
+    """How often a face whose case is closed is embedded again, in case another person has taken its place. Set: two
+    embeddings a second; what they catch is measured by `python -m benchmarks.switches`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +163,22 @@ class DecideConfig:
     """When evidence is enough to write somebody's name."""
 
     fpir_target: Annotated[float, Range(0.0001, 0.5)] = 0.003
-    """Share of strangers that may pass as somebody (ISO/IEC 19795-1 FPIR); the threshold follows from it."""
+    """Share of strangers that may pass as somebody (ISO/IEC 19795-1 FPIR), 0 to 1; the threshold follows from it
+    (`python -m benchmarks.thresholds`). Set: how often a door may be wrong is for people to say."""
     min_good_frames: Annotated[int, Range(3, 20)] = 3
-    """Three at least: on a single frame every error rate is several times higher."""
+    """Three at least: on a single frame every error rate is several times higher (`hadir-edge evaluate openset`)."""
     fused_frames: Annotated[int, Range(3, 20)] = 5
-    """How many of a track's latest good frames are fused."""
+    """How many of a track's latest good frames are fused. Set: the first three of a walk and the first five miss
+    about the same (`python -m benchmarks.fusion`)."""
     max_good_frames: Annotated[int, Range(3, 500)] = 24
-    """Then a track is given up, so that a stranger who stays costs nothing more."""
+    """Then a track is given up, so that a stranger who stays costs nothing more. Set: a walk has about 20
+    (`python -m benchmarks.fusion`), and half of those whom the first five miss are recognised by all of it."""
     min_margin: Annotated[float, Range(0, 1)] = 0.05
-    """Similarity by which the best must lead the runner-up."""
+    """Similarity (a cosine, -1 to 1) by which the best must lead the runner-up. Set, not measured: twins, and one
+    person under two ids, lie within it."""
     cooldown_s: Annotated[float, Range(0, 86400)] = 60.0
     """The same person passing again within this time, in the same direction, is one attendance, also where the
-    daemon was started in between."""
+    daemon was started in between. Set, not measured: who lingers at the door has not come twice."""
 
 
 @dataclass(frozen=True, slots=True)

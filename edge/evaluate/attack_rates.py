@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+"""Of the upper bound of a rate, one-sided: the convention of the field."""
 
 NEVER = -1.0
 """Stands for undecided in an array of liveness: below every threshold."""

@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPLICATES = 1000
+"""Draws: the usual number for intervals of 95 % (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993)."""
+
 SEED = 2004
+"""Any number would do; one that stays makes an interval the same at every run."""
+
 LEVEL = 0.95
+"""Share of draws inside an interval, 0 to 1: the convention of the field."""
 
 Interval = tuple[float, float]
 """Low and high, in the unit of the figure."""

@@ -21,7 +21,8 @@ from edge.evaluate.dataset import VIEW_2, Album, Embeddings, people_of_pairs
 from edge.recognition.manifest import EmbedderSpec
 
 MIN_PEOPLE = 300
-"""With fewer the mean would be about them rather than about faces; its error falls as one over the root."""
+"""With fewer the mean would be about them rather than about faces; its error falls as one over the root.
+Set, not measured: with 300 unit vectors that error is about 0.06 long, where the means are 0.2 and 0.3."""
 
 
 def without_centres(spec: EmbedderSpec) -> EmbedderSpec:

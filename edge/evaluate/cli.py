@@ -29,6 +29,7 @@ DEGRADATIONS = ("door", "small", "scarf", "mask", "glasses")
 """Of `edge.evaluate.degrade`, which would load OpenCV."""
 
 MAX_ENROLLED = 100_000
+"""People, as many as a gallery is made for; set, so that a slip of the pen is told before anything is read."""
 
 MAX_KINDS = 5
 """Suffixes of files that are no pictures, the most frequent first."""

@@ -23,10 +23,11 @@ from edge.recognition.quality import examine
 from edge.records import Face, Image
 
 APART_MS = 400
-"""A step of somebody who walks takes about 500 ms: the head is held otherwise by then."""
+"""A step of somebody who walks takes about 500 ms: the head is held otherwise by then. Set, not measured."""
 
 REACH = 1.5
-"""How much is kept around the face, in widths of it to each side of its centre: the detector wants context."""
+"""How much is kept around the face, in widths of it to each side of its centre: the detector wants context.
+Set, not measured."""
 
 
 @dataclass(frozen=True, slots=True)

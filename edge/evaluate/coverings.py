@@ -347,6 +347,7 @@ MASK_MM = (
 """Half of the edge, from the bridge of the nose over the cheek to under the chin."""
 
 PLEATS_MM = (56, 74, 92)
+"""How far below the eyes a mask's three pleats lie; drawn after what is sold, not measured."""
 
 
 def _draw_mask(scene: Scene, rng: np.random.Generator) -> None:
@@ -401,6 +402,7 @@ METAL_FROM, METAL_TO = 3, 5
 """Which of FRAMES are wire: thinner."""
 
 LENS_POINTS = 120
+"""Of a lens's outline. Set: enough for a curve that looks smooth."""
 
 
 def _draw_glasses(scene: Scene, rng: np.random.Generator) -> None:

@@ -26,10 +26,11 @@ from edge.records import Box
 Grey = NDArray[np.float32]
 
 LAGS = (1, 2, 3, 5)
-"""Frames between the two pictures that are compared."""
+"""Frames between the two pictures that are compared: all are tried, and the best of them told."""
 
 LEAST_SHIFT = 0.06
-"""Of a face, in its widths: less says nothing about what moved with it."""
+"""Of a face, in its widths: less says nothing about what moved with it. Set, not swept, as are the
+next three: what came of them is in docs/liveness.md, and none is on the board."""
 
 SURROUND = ((1.0, -0.2), (1.0, 0.2), (0.5, -1.0))
 """Places beside and above a face, in its widths from its centre, to the right; and the same to the left."""
@@ -42,7 +43,9 @@ FLAT = 6.0
 
 BPCER_PERCENT = 1.0
 """At 5 % the models alone take no rendered replay for live, so that nothing could be better."""
+
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Of a cue against the models' mean liveness of 0 to 1: one half of the data chooses among them."""
 
 Pictures = Sequence[tuple[Look, Grey]]
 

@@ -49,6 +49,7 @@ MAX_PAIRS_BYTES = 16 * 2**20
 """LFW's largest pairs file has 0.2 MB."""
 
 MAX_PAIRS = 1_000_000
+"""LFW's View 2 has 6,000. Set, as the size is, to bound what is read."""
 
 AFTER_VECTORS = ("appearance", "decide", "gallery", "manifest", "match", "tables", "thresholds", "track")
 """Modules of recognition that do not shape a vector; what the manifest says is in the embedder's id."""

@@ -46,6 +46,7 @@ SOFT_PX = 9
 """Over so many pixels the photograph goes over into it."""
 
 NOISE_SIDE_PX = 1024
+"""Of the noise that is drawn once for all pictures. Set: larger than a frame, so that each takes another part."""
 
 LEAST_SIDE_PX = 32
 """A picture is not made smaller than this; the detector needs 16."""

@@ -42,6 +42,7 @@ from edge.evaluate.rates import (
 )
 
 FALSE_MATCH_RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""Shares of impostor pairs, 0 to 1; the last admits 87 of LFW's 87 million."""
 
 LEAST_FOLDS = 2
 """With one fold there is no other to choose its threshold."""

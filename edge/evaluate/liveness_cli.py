@@ -21,9 +21,10 @@ Measure how well live people are told from pictures of people. FOLDER holds live
 clips, folders of pictures or pictures, or pictures listed in index.csv (file,label,subject,session)."""
 
 MAX_REPLAYS = 10_000
+"""Rendered ones. Set, so that a slip of the pen is told before anything is looked at."""
 
 MAX_CROP_WIDTHS = 10.0
-"""As liveness.toml has it."""
+"""Width of a crop, in widths of the face, as liveness.toml has it."""
 
 
 def add_command(measures: Any) -> None:

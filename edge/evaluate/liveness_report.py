@@ -20,6 +20,7 @@ CONTEXT_WIDTHS = 3.3
 """Of a thumbnail, in widths of the face: what the first model looks at."""
 
 THRESHOLDS = 101
+"""Of a curve, from 0 to 1 in steps of a hundredth."""
 
 
 def liveness_report(command: str, folder: str, seen: Seen, result: Result) -> str:

@@ -37,9 +37,11 @@ from edge.recognition.match import fuse, template_of
 from edge.records import Vector
 
 SEEDS = range(10)
+"""Draws of who is enrolled, whose mean is told. Set: how much people matter is told by the intervals, not by these."""
 
 FEW = 5
-"""With fewer people who were ever missed, or who ever passed, drawing anew does not show the whole spread."""
+"""With fewer people who were ever missed, or who ever passed, drawing anew does not show the whole spread. Reckoned:
+a draw has none of k such people with a chance of exp(-k), one in 20 with three, and the interval then ends at zero."""
 
 FPIRS = (5.0, 1.0, 0.3)
 """Percent; the last is the daemon's target."""
@@ -50,6 +52,7 @@ NO_THRESHOLD = NO_SIMILARITY - 1
 ENROLLED = (100, 200, 500, 1000)
 TEMPLATES = (1, 3)
 FRAMES = (1, 3, 5)
+"""People enrolled, photographs of a template, frames of a probe: what sites have, and what LFW has people for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +416,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
 
 
 RATE_WIDTH = 20
+"""Of a column, in characters."""
 
 HEADING = (
     "FNIR in percent at three FPIRs and at rank 1 (who is not ranked first, whatever the similarity), then FNIR and\n"

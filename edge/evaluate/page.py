@@ -82,6 +82,8 @@ NOTE = (
 )
 
 THUMBNAIL_PX = 144
+"""Side of a thumbnail. Set: it is looked at, not measured by."""
+
 THUMBNAIL_REACH = 0.95
 """Half the side of a thumbnail, in widths of the face."""
 

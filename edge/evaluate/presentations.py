@@ -29,6 +29,7 @@ ATTACK = "attack"
 
 INDEX = "index.csv"
 MAX_INDEX_BYTES = 32 * 2**20
+"""Set, to bound what is read: some 300,000 pictures of a hundred bytes a line."""
 
 
 Frames = Iterator[tuple[float, Image]]

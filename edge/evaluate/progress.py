@@ -13,6 +13,7 @@ BAR_S, LINE_S = 0.2, 30.0
 """Least time between two updates: of the bar, and of the lines of a log."""
 
 WIDTH = 30
+"""Of the bar, in characters."""
 
 
 class Progress:

@@ -23,16 +23,18 @@ STEP_MS = 80
 """Between two frames, as at a door camera of 12.5 frames a second."""
 
 FACE_WIDTHS = (1.5, 3.5)
-"""Width of the screen in widths of the face on it: from a portrait to somebody from the waist up."""
+"""Width of the screen in widths of the face on it: from a portrait to somebody from the waist up. Set, not measured."""
 
 SCENES_EVERY = 25
 MOST_SCENES = 8
+"""Of every so many frames of the live clips one, in which nobody is found, is shown around a screen, up to so many.
+Set, not measured."""
 
 SEED = 30107
 """Of everything that is drawn; with the number of a replay it gives that replay again."""
 
 STORED_QUALITY = 95
-"""Of the pictures on the screen, which are kept as JPEG until they are shown."""
+"""JPEG quality, 0 to 100, of the pictures on the screen until they are shown. Set: it leaves no visible trace."""
 
 
 def rendered_replays(seen: Seen, count: int, detector: FindsFaces) -> list[Presentation]:

@@ -25,13 +25,15 @@ MIN_PEOPLE = 30
 (`python -m benchmarks.thresholds`)."""
 
 MOST_PEOPLE = 2000
-"""Of a larger gallery so many are compared: two million pairs say all there is to say."""
+"""Of a larger gallery so many are compared: two million pairs say all there is to say. Set, not measured."""
 
 UPPER_SHARE = 0.2
-"""The share of pairs, the most alike, to which the normal distribution is fitted."""
+"""The share of pairs, the most alike, to which the normal distribution is fitted. Compared with
+other ways by `python -m benchmarks.thresholds` (docs/decisions/thresholds.md); other shares were not tried."""
 
 LEAST_RANK = 3
-"""The two most alike pairs have no say in the fit: they may be one person under two ids, or twins."""
+"""The two most alike pairs have no say in the fit: they may be one person under two ids, or twins.
+Reasoned, not measured."""
 
 ALLOWANCE = 0.03
 """Added to what the normal distribution foretells, whose tail is too thin for siblings and the like: it
@@ -42,7 +44,7 @@ RAISE = 0.1
 the other passes, and nobody is missed for it (`hadir-edge evaluate calibration`)."""
 
 MAX_PAIRS = 10_000
-"""More pairs too alike than that are no gallery to be looked through by people."""
+"""More pairs too alike than that are no gallery to be looked through by people. Set."""
 
 SAME_PERSON = 0.6
 """Templates of two people of LFW reach 0.494, those of one person's different photographs begin at 0.604

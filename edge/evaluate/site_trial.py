@@ -31,9 +31,10 @@ from edge.recognition.gallery import Gallery
 from edge.recognition.thresholds import Thresholds
 
 TEMPLATES = 3
-
 SIZES = (50, 100, 200)
 FRAMES = (1, 3, 5)
+"""Photographs of a template, people enrolled, frames of a probe: the shipped thresholds' own, and what LFW has
+strangers for beside them."""
 
 WAYS = ("shipped", "general", "raised", "known")
 

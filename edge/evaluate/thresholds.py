@@ -40,10 +40,13 @@ FPIR_TARGET = 0.003
 """The share of strangers that may pass; `decide.fpir_target` of the daemon."""
 
 SIZES = (10, 30, 100, 300, 1000)
+"""People enrolled: the rows of the manifest, two to each power of ten."""
+
 WAYS = ((1, 1), (1, 3), (3, 1), (3, 3))
 """Photographs of a reference, frames of a probe."""
 
 SEEDS = range(100)
+"""Draws of who is enrolled. Set, not measured."""
 
 STEPS = 10_000
 """Thresholds are rounded up to a ten-thousandth."""

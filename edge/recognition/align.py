@@ -15,10 +15,11 @@ from edge.recognition.manifest import Template
 from edge.records import Image, Points
 
 MIN_SPREAD_PX = 1.0
-"""Keypoints whose root mean square distance from their centre is smaller show no face."""
+"""Keypoints whose root mean square distance from their centre is smaller show no face. Set: the
+smallest face that is embedded has one of some 11 px."""
 
 MAX_SCALE = 64.0
-"""A crop that enlarges the face more than this shows nothing of it."""
+"""A crop that enlarges the face more than this shows nothing of it. Set, to bound what odd keypoints may ask for."""
 
 ARCFACE_POINTS: Template = ((38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20))
 """For a 112 px crop: the template of ArcFace (insightface), to two decimals."""

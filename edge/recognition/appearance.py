@@ -18,11 +18,13 @@ import numpy as np
 from edge.records import Vector
 
 REMEMBERED = 5
-"""Latest looks that a new one is compared with: their mean follows somebody who turns the head."""
+"""Latest looks that a new one is compared with: their mean follows somebody who turns the head. Set; what it makes of
+people who change places is measured by `python -m benchmarks.switches` (docs/decisions/tracks.md)."""
 
 PROOF = 2
 """Doubtful looks in a row, alike among themselves, that are another person. With one, every hand before a
-face would end a track; with three, somebody who hurries past could be gone (docs/decisions/tracks.md)."""
+face would end a track; with three, somebody who hurries past could be gone. Reasoned, and measured as it is
+(`python -m benchmarks.switches`, docs/decisions/tracks.md)."""
 
 
 @dataclass(frozen=True, slots=True)

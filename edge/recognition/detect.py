@@ -27,42 +27,50 @@ from edge.recognition.tflite import Network
 from edge.records import Box, Face, Image
 
 STRIDES = (8, 16, 32)
+"""Pixels of the input from cell to cell in YuNet's three grids (Wu, Peng, Yu, "YuNet", Machine Intelligence Research
+20, 2023)."""
 
 COLUMNS = 16
 """cls, obj, four of the box, ten of the keypoints: the order in which the model file has them."""
 
 MAX_FACES = 32
-"""More people than that do not pass a door in one frame; the surest are kept."""
+"""More people than that do not pass a door in one frame; the surest are kept. Set, not measured."""
 
 MAX_CANDIDATES = 512
-"""Cells that go into suppression, the surest ones: bounds the time that a bad frame can cost."""
+"""Cells that go into suppression, the surest ones: bounds the time that a bad frame can cost. Set, not
+measured."""
 
 OVERLAP = 0.3
 """Boxes of larger intersection over union are one face. OpenCV's FaceDetectorYN has the same default."""
 
 MIN_SIDE_PX = 16
+"""A picture with a shorter side is refused. Set: it is half a cell of the coarsest grid, and no face fits in."""
+
 MAX_PIXELS = 50_000_000
 """A picture larger than this is refused before anything is allocated for it (the largest photographs
 in the evaluation data have 36 megapixels)."""
 
 UNSURE = 0.2
 """From this confidence on a place is worth a closer look. Of 2,697 faces seen as `--degrade door` has them,
-33 were found at less than 0.6 with the default input, 21 of these by a closer look from 0.2 on, 20 from 0.3."""
+33 were found at less than 0.6 with the default input, 21 of these by a closer look from 0.2 on, 20 from 0.3
+(a prototype; its table, and that of the next three, is in docs/decisions/recognition.md)."""
 
 CLOSER_PX = 96
 """Size of the doubtful box in the closer look. Of 50, 65, 80 and 96 px the one that finds most."""
 
 LEAST_CLOSER_PX = 32
-"""Width of a doubtful box that is looked at again: what is smaller in the frame is not embedded anyway."""
+"""Width of a doubtful box that is looked at again: what is smaller in the frame is not embedded anyway
+(`quality.min_face_px`, with some room)."""
 
 CONFIRMED = 0.8
 """Confidence that the closer look must have: of the 33 as many reach it as reach 0.6."""
 
 MAX_CLOSER_LOOKS = 4
-"""In one frame: 0.4 ms each."""
+"""In one frame, 0.4 ms each on the machine of docs/figures.md. Set, to bound what a frame may cost."""
 
 KEYPOINT_REACH = 0.5
-"""Keypoints may lie outside their box by this share of its size (a turned head's nose does)."""
+"""Keypoints may lie outside their box by this share of its size (a turned head's nose does). Set, not
+measured."""
 
 Candidates = NDArray[np.float32]
 """(n, 15): confidence, box x1 y1 x2 y2, five keypoints x y; surest first."""

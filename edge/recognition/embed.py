@@ -22,9 +22,10 @@ from edge.recognition.tflite import Network
 from edge.records import Face, Image, Vector
 
 SHORTEST = 1e-6
-"""A model's raw vector shorter than this has no direction to speak of (real ones are 5 to 30 long)."""
+"""A model's raw vector shorter than this has no direction to speak of (real ones are 5 to 30 long). Set."""
 
 LEVELS = np.arange(256, dtype=np.float32)
+"""All grey levels of 8 bits, normalised once instead of pixel by pixel."""
 
 
 class Embedder:

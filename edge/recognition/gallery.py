@@ -36,15 +36,16 @@ from edge.trust.tokens import PERSON_PATTERN
 GALLERY_TYP = "hadir-gallery+jwt"
 
 MAX_GALLERY_BYTES = 128 * 1024 * 1024
-"""100,000 people of 256 dimensions are 52 MB."""
+"""100,000 people of 256 dimensions in half precision are 52 MB: set at more than twice that."""
 
 MAX_HEAD_BYTES = 8 * 1024
 """The design's limit for a gallery head."""
 
 MAX_DIMENSIONS = 4096
+"""Of a vector; the shipped embedders have 128 and 256. Set, to bound what a file may claim."""
 
 MAX_SIZES = 64
-"""Of a table of thresholds in a head."""
+"""Rows of a table of thresholds in a head; the shipped ones have five. Set, as the dimensions are."""
 
 _MAGIC = b"HADIRG1\n"
 _LENGTH = struct.Struct("<I")

@@ -17,9 +17,10 @@ from edge.recognition.tables import Table, open_table
 FILE = "liveness.toml"
 
 MAX_CLASSES = 100
+"""Of a model; the published ones have three. Set, to bound what a file may claim."""
 
 MAX_CROP_WIDTHS = 10.0
-"""Of a crop, in widths of the face: more is a picture of the room."""
+"""Of a crop, in widths of the face: more is a picture of the room. Set."""
 
 
 @dataclass(frozen=True, slots=True)

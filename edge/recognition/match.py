@@ -11,10 +11,12 @@ from edge.recognition.gallery import Gallery
 from edge.records import Match, Vector
 
 FULL_SHARE = 0.5
-"""0.6 and 0.7 gave the same on the tuning photographs."""
+"""Of the best one's mean similarity to the others: who has less of it counts less. 0.6 and 0.7 gave the same on the
+tuning photographs (a prototype; its table is in docs/decisions/recognition.md)."""
 
 LEAST_AGREEMENT = 0.05
-"""Of vectors that are like none of the others, so that these have a mean, too."""
+"""A similarity that no vector falls below, so that some that are like none of the others have a mean, too. Set, not
+measured: it matters only where no two photographs show the same person, and enrolment refuses those."""
 
 
 def best_match(vector: Vector, gallery: Gallery) -> Match | None:

@@ -23,18 +23,20 @@ from edge.records import Image, Points
 
 SCALE = 0.8
 """Size of the face relative to ArcFace's 112 px crop: eyes 28 px apart, a box of about 65 px. Of
-0.5 to 1.5 the best: larger faces fall to YuNet's stride of 32, whose keypoints are coarse."""
+0.5 to 1.5 the best (a prototype; its table is in docs/decisions/recognition.md): larger faces fall to YuNet's stride
+of 32, whose keypoints are coarse."""
 
 MIDDLE = (0.5, 0.525)
 """Where the middle of the keypoints lies in the input, as shares of its side. The box reaches from
-the forehead to the chin, so that its middle is a little above theirs."""
+the forehead to the chin, so that its middle is a little above theirs. Set by that, not measured."""
 
 MIN_CONFIDENCE = 0.3
-"""Of the second look. It may be lower than the first's: that there is a face is known already."""
+"""Of the second look, 0 to 1. Set, not measured: it may be lower than the first's, since that there is a face is known
+already."""
 
 MAX_SHIFT = 0.25
 """How far from the middle a face of the second look may be centred, as a share of the input's side;
-farther off it is a neighbour's, and the first look's keypoints stand."""
+farther off it is a neighbour's, and the first look's keypoints stand. Set, not measured."""
 
 MIRRORED = [1, 0, 2, 4, 3]
 """The order of the points of a mirrored face: its right eye is the left one."""

@@ -16,13 +16,12 @@ from edge.recognition.appearance import Appearance
 from edge.records import Box, Face, Sighting, Vector
 
 MAX_GROWTH = 1.6
-"""Largest change of a face's width between two sightings: at 2 m a walker (1.4 m/s) seen again
-after 0.5 s has come to 1.3 m, which is 1.54 times as large."""
-
+"""Largest change of a face's width between two sightings, as a factor either way. Reckoned: at 2 m a walker (1.4 m/s)
+seen again after 0.5 s has come to 1.3 m, which is 1.54 times as large."""
 
 GAP_MS = 250
-"""A face that was away for longer is compared again at once: at four frames a second or more, it was
-hidden or missed meanwhile."""
+"""A face that was away for longer is compared again at once. Reckoned: at four frames a second or more, it was hidden
+or missed meanwhile."""
 
 SIZE_COUNTS = 1.0
 """So many widths of the face an e-folding of its size counts when the nearest track is looked for. Without the
