@@ -42,6 +42,11 @@ class Passage:
     """Why faces that were recognised could not be judged live."""
     ended: tuple[TrackEnd, ...]
 
+    @property
+    def passed_over(self) -> int:
+        """Faces without a track, because as many people are followed as may be: of them no outcome will tell."""
+        return self.faces - len(self.sightings)
+
 
 @dataclass(frozen=True, slots=True)
 class Road:

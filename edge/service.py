@@ -190,6 +190,7 @@ class Service:
             log.info("first frame processed")
         self._counters["frames"] += 1
         self._counters["faces"] += passage.faces
+        self._counters["passed-over"] += passage.passed_over
         for attack in passage.attacks:
             self._board.publisher.wake()
             log.warning("attack: track=%d frames=%d", attack.track, attack.frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
@@ -9,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from demo.broker import embedded_broker
 from demo.consumer import listening
 from edge.assembly import Eyes, threshold_for
-from edge.config import DecideConfig, load_config
+from edge.camera.pictures import read_picture
+from edge.config import DecideConfig, TrackConfig, load_config
 from edge.errors import AlreadyRunning, CannotRecord, ConfigError, GalleryError, InputError
 from edge.loops import Loop
 from edge.recognition.gallery import make_gallery
@@ -331,3 +334,16 @@ def test_of_a_camera_that_gives_no_pictures_but_rubbish_the_log_speaks_once(
     ]
     assert caplog.records[0].getMessage().startswith("camera: frame 1 skipped: ")
     assert "bad_images=3" in service._summary()
+
+
+def test_faces_for_which_no_track_is_left_are_counted_and_told(service: Service, people: People) -> None:
+    """Regression: nothing told of them, neither an outcome nor a number, so that a crowded door looked well."""
+    service._board.road.tracker._config = TrackConfig(max_tracks=1)
+    pair = [cv2.resize(read_picture(people[person][0]), (320, 400)) for person in ("P44", "P46")]
+    image = np.hstack(pair).astype(np.uint8)
+    for number in range(1, 4):
+        service._walk(Frame(image, captured_mono_ms=40 * number, number=number))
+    assert service._counters["faces"] == 6
+    assert service._counters["passed-over"] == 3
+    assert "passed-over=3" in service._summary()
+    assert json.loads(service._board.reports.health())["counters"]["passed-over"] == 3
