@@ -160,11 +160,23 @@ def test_beside_a_running_daemon_it_says_so_and_does_not_disturb_it(
         # The scripted broker talks to one peer at a time, so the check is the one that waits.
         found = by_name(check(config, good_clock()))
         assert found["daemon"] == ok("daemon", f"runs (process {board.process.pid})")
+        assert found["gallery"].verdict is OK
         assert "events so far, none waiting" in found["outbox"].found
         assert board.process.poll() is None
         board.process.send_signal(signal.SIGTERM)
         assert board.ended() == 0
         assert "the connection ended" not in board.log()
+
+
+def test_a_gallery_that_the_running_daemon_does_not_use_yet_is_told(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a new gallery was copied here, the check called it good, and the door knew nobody of it."""
+    monkeypatch.setattr("edge.check.checks.holder", lambda _: os.getpid())
+    found = by_name(check(config, good_clock()))["gallery"]
+    assert found.verdict is WARNING
+    assert found.found.endswith("changed since the daemon was started, which still uses the one before")
+    assert found.remedy == "restart it to use this one: `systemctl restart hadir-edge`"
 
 
 def test_every_fault_is_found_in_one_run(config: Path, broker: ScriptedBroker, clip: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from edge.board.health import (
     Throttling,
     parse_memory,
     parse_throttling,
+    process_age_s,
     read_memory,
     read_space,
     read_temperatures,
@@ -86,6 +89,17 @@ def test_a_board_that_is_no_raspberry_pi_has_no_throttling(tmp_path: Path) -> No
 @given(st.integers(0, 2**40))
 def test_bits_that_nobody_knows_are_left_out(bits: int) -> None:
     assert parse_throttling(f"throttled={bits:#x}") == bits & 0xF000F
+
+
+def test_a_process_is_younger_than_the_one_that_started_it_and_one_that_is_over_has_no_age() -> None:
+    own_s = process_age_s(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        child_s = process_age_s(child.pid)
+        child.communicate(b"\n")
+    assert own_s is not None
+    assert child_s is not None
+    assert -0.1 < child_s < own_s
+    assert process_age_s(child.pid) is None
 
 
 def test_memory_is_told_in_bytes() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
@@ -73,6 +74,16 @@ class Space:
     """Inodes left; -1 where the file system does not count them."""
     read_only: bool
     """How it is mounted."""
+
+
+def process_age_s(process: int) -> float | None:
+    """How long a process has run (proc_pid_stat(5), field 22, in ticks since the boot); None where there is none."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return None
+    ticks = int(stat.rpartition(b")")[2].split()[19])  # a name in brackets before it may hold anything
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def read_model(files: Sequence[Path] = MODELS) -> str:

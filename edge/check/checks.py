@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.assembly import MAKE_LIVENESS, open_eyes, open_gallery, open_liveness, threshold_for
 from edge.board.clock import RELEASED_REAL_MS, Clock
-from edge.board.health import read_memory, read_space, read_temperatures, read_throttling
+from edge.board.health import process_age_s, read_memory, read_space, read_temperatures, read_throttling
 from edge.camera import is_stream
 from edge.check import papers
 from edge.check.findings import Finding, Verdict, failed, failure, not_looked_at, ok, warning
@@ -47,6 +48,10 @@ from edge.trust.seal import KeyEncryptionKey
 from edge.uplink.connection import try_login
 from edge.uplink.glimpse import glimpse, holder
 from edge.uplink.reach import Dates, Tls, try_handshake
+
+LOADING_S = 0.1
+"""What changes so soon after the daemon's start is still read by it, which imports for longer; and the kernel tells
+that start by ticks of 10 ms."""
 
 PATIENCE_S = 7.0
 """For the camera and for the broker, side by side, so that the whole stays below ten seconds on a slow board."""
@@ -112,7 +117,7 @@ def check(path: Path, clock: Clock | None = None, unsealed: Unsealed | None = No
     found = [
         ok("configuration", f"{device.id} at site {device.site}, direction {device.direction} ({path})"),
         _daemon(running),
-        *_recognition(config),
+        *_recognition(config, running),
         guarded("liveness", lambda: _liveness(config)),
         guarded("device key", lambda: papers.device_key(device, unsealed)),
         *papers.certificate(config.broker, device.id, now.real_ms / 1000),
@@ -184,7 +189,7 @@ def _daemon(running: int | None) -> Finding:
     )
 
 
-def _recognition(config: Config) -> list[Finding]:
+def _recognition(config: Config, running: int | None) -> list[Finding]:
     """Models, keys document and gallery, each of which the gallery needs."""
     found = []
     spec: EmbedderSpec | None = None
@@ -204,7 +209,7 @@ def _recognition(config: Config) -> list[Finding]:
         found.append(failed("fleet keys", error, "copy keys.jws from the fleet's folder"))
     if spec is None or keys is None:
         return [*found, not_looked_at("gallery", "models" if spec is None else "fleet keys")]
-    return [*found, _gallery(config, keys, spec)]
+    return [*found, _gallery(config, keys, spec, running)]
 
 
 def _liveness(config: Config) -> Finding:
@@ -225,7 +230,7 @@ def _liveness(config: Config) -> Finding:
     )
 
 
-def _gallery(config: Config, keys: FleetKeys, spec: EmbedderSpec) -> Finding:
+def _gallery(config: Config, keys: FleetKeys, spec: EmbedderSpec, running: int | None) -> Finding:
     try:
         gallery = open_gallery(config.device, keys, spec.id)
         threshold = threshold_for(config.decide, spec, gallery)
@@ -237,7 +242,19 @@ def _gallery(config: Config, keys: FleetKeys, spec: EmbedderSpec) -> Finding:
         return warning(
             "gallery", found, "enrol people with `hadir-provision enrol` and copy the gallery here"
         )
+    if running is not None and _changed_since_start(config.device.gallery_file, running):
+        return warning(
+            "gallery",
+            f"{found}; changed since the daemon was started, which still uses the one before",
+            "restart it to use this one: `systemctl restart hadir-edge`",
+        )
     return ok("gallery", f"{found}, same person from similarity {threshold:.3f}")
+
+
+def _changed_since_start(file: Path, process: int) -> bool:
+    """By when its inode changed: a copy may keep the time at which its content was written."""
+    age_s = process_age_s(process)
+    return age_s is not None and time.time() - file.stat().st_ctime < age_s - LOADING_S
 
 
 def _camera(path: Path, config: Config, running: int | None) -> Finding:
