@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from edge.start import begin
 
 
 def main() -> int:
     """Entry point; returns the exit code that `edge.errors` documents."""
-    return begin(_load)
-
-
-def _load() -> Callable[[], int]:
-    from central.cli import main as act  # noqa: PLC0415 - see `edge.start`
-
-    return act
+    return begin("central.cli")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 
 INTERRUPTED = 130
 """The shell's code for an end by SIGINT: 128 + 2."""
 
 
-def begin(load: Callable[[], Callable[[], int]]) -> int:
-    """Import a command and carry it out; its exit code.
+def begin(module: str) -> int:
+    """Import the module of a command and carry out its `main`; the exit code.
 
     Until it is imported nothing was begun, so SIGINT ends the process at once. A KeyboardInterrupt would be raised
     wherever the imports are, in places too where Python prints it and goes on.
@@ -21,7 +22,7 @@ def begin(load: Callable[[], Callable[[], int]]) -> int:
     if before is signal.default_int_handler:  # not where a shell has it ignored
         signal.signal(signal.SIGINT, _leave)
     try:
-        main = load()
+        main: Callable[[], int] = import_module(module).main
     finally:
         signal.signal(signal.SIGINT, before)
     try:

@@ -85,12 +85,14 @@ def test_an_interrupt_that_is_ignored_where_it_was_started_is_ignored() -> None:
     assert ended.stdout.startswith("hadir-provision ")
 
 
-def test_interrupted_before_its_command_line_is_read_it_ends_the_same() -> None:
-    def interrupt() -> int:
-        raise KeyboardInterrupt
-
-    assert begin(lambda: interrupt) == INTERRUPTED
-    assert begin(lambda: lambda: 3) == 3
+def test_interrupted_before_its_command_line_is_read_it_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupting.py").write_text("def main():\n    raise KeyboardInterrupt\n")
+    (tmp_path / "ending.py").write_text("def main():\n    return 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert begin("interrupting") == INTERRUPTED
+    assert begin("ending") == 3
 
 
 def test_the_commands_that_are_installed_begin_there() -> None:
