@@ -74,6 +74,31 @@ def test_what_ends_by_itself_is_a_problem_and_stays_dead(keep: Callable[[str], K
     assert server.problems == ["server ended by itself with 1: no such key"]
 
 
+def test_a_server_that_finds_no_broker_yet_is_started_again(
+    keep: Callable[[str], Kept], tmp_path: Path
+) -> None:
+    """Regression: a server that was killed came back while the broker was dead as well, and that was a problem."""
+    server = keep(
+        "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: exit(0))\n"
+        f"if not os.path.exists({str(tmp_path / 'broker')!r}):\n"
+        f"    open({str(tmp_path / 'broker')!r}, 'w').close()\n"
+        f"    sys.exit(69)\n{SERVES}"
+    )
+    assert server.wait_until_ready()
+    server.stop()
+    assert server.problems == []
+
+
+def test_a_server_that_leaves_once_it_has_served_is_a_problem_whatever_it_says(
+    keep: Callable[[str], Kept],
+) -> None:
+    server = keep("import sys; print('serves', flush=True); sys.exit(69)")
+    deadline_s = time.monotonic() + 20
+    while not server.problems and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert server.problems == ["server ended by itself with 69: serves"]
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     """Two chains as the server keeps them, the second held back from seq 2 on."""

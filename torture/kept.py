@@ -11,15 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
+from edge.errors import BrokerUnavailable
+
 ROOT = Path(__file__).parent.parent
 
 READY_S = 30.0
 
 
 class Kept:
-    """Runs a command until it is told to stop; it is started again after SIGKILL, any other end is a problem.
+    """Runs a command until it is told to stop; it is started again after SIGKILL.
 
-    `ready` says of its log, or of the world, whether it serves; it is asked every few milliseconds.
+    So is one that found no broker before it served anybody: its unit starts it again, too. Any other end is a
+    problem. `ready` says of its log, or of the world, whether it serves; it is asked every few milliseconds.
     """
 
     def __init__(
@@ -84,7 +87,8 @@ class Kept:
                     if code != 0:
                         self.problems.append(f"{self.name} ended with exit code {code}: {self._last_line()}")
                     return
-                if code != -signal.SIGKILL:
+                early = code == BrokerUnavailable.exit_code and not self._ready(self._said())
+                if code != -signal.SIGKILL and not early:
                     self.problems.append(f"{self.name} ended by itself with {code}: {self._last_line()}")
                     return
                 self._process = self._start()
