@@ -72,6 +72,30 @@ def test_someone_walks_past_and_one_verified_event_arrives(
         assert outbox.previous_run() == PreviousRun(boot=outbox.previous_run().boot, clean=True)  # type: ignore[union-attr]
 
 
+def test_who_passes_again_after_a_restart_within_the_cooldown_is_not_recorded_twice(
+    fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], people: People, tmp_path: Path
+) -> None:
+    clip = save_clip(tmp_path / "once.avi", walk(eyes, people["P44"][2], seed=1), nobody())
+    config = set_up_board(
+        fleet,
+        eyes,
+        enrolled,
+        broker_url=NOBODY_LISTENS,
+        clip=clip,
+        camera='pace = "real"',  # otherwise frames have times that are still to come
+        events="drain_s = 0",
+    )
+    logs = []
+    for _ in range(2):
+        with daemon(config) as board:
+            assert board.ended() == 0, board.log()
+        logs.append(board.log())
+    assert ["outcome=attendance" in log for log in logs] == [True, False]
+    assert "outcome=cooldown" in logs[1]
+    with outbox_of(config) as outbox:
+        assert outbox.head().seq == 3, "two starts and one attendance"
+
+
 def test_the_log_names_nobody(
     fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path, broker: str
 ) -> None:
@@ -164,7 +188,15 @@ def test_after_a_kill_the_next_start_says_that_it_was_not_clean(
 def test_at_the_end_what_the_broker_did_not_take_waits_for_the_next_start(
     fleet: Fleet, eyes: Eyes, enrolled: dict[str, Vector], clip: Path
 ) -> None:
-    config = set_up_board(fleet, eyes, enrolled, broker_url=NOBODY_LISTENS, clip=clip, events="drain_s = 0")
+    config = set_up_board(
+        fleet,
+        eyes,
+        enrolled,
+        broker_url=NOBODY_LISTENS,
+        clip=clip,
+        camera='pace = "real"',  # otherwise frames have times that are still to come
+        events="drain_s = 0",
+    )
     with daemon(config) as board:
         assert board.ended() == 0
         assert "waiting=2" in board.log()
